@@ -1,0 +1,59 @@
+"""What the engine needs to know of a model family."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.frames import PatchGeometry
+
+
+class ModelAdapter(Protocol):
+    """One loaded model behind the few calls that a stream makes. Every call runs on the calling thread."""
+
+    device: torch.device
+    dtype: torch.dtype
+    geometry: PatchGeometry
+    cache_shape: CacheShape
+    tokens_per_second: Fraction | None
+    # True if the installed transformers places text after a video at its largest position + 1.
+    text_after_maximum: bool
+
+    def embed_video(self, patches: Tensor, grid: Tensor) -> Tensor:
+        """Visual tokens of a video.
+
+        Args:
+            patches: float32, (T * H * W, values per patch), as `frames.to_patches` makes them.
+            grid: int64, (1, 3): T, H, W in patches.
+
+        Returns:
+            (T * H * W / merge**2, hidden), in the model's dtype.
+        """
+        ...
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Embeddings of token ids, (rows, tokens) to (rows, tokens, hidden)."""
+        ...
+
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+        """Run new tokens on top of `cache`, which keeps their keys and values.
+
+        Args:
+            embeds: (rows, tokens, hidden).
+            positions: int64, (3, rows, tokens) or (3, tokens) for all rows alike.
+
+        Returns:
+            Hidden states after the last norm, (rows, tokens, hidden).
+        """
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token, float32, (..., vocabulary)."""
+        ...
+
+
+AdapterFactory = Any  # a class that is called with (model, processor)

@@ -1,0 +1,63 @@
+"""What comes back from a question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Finish(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"  # the model ended its turn
+    LENGTH = "length"  # max_new_tokens were written
+    CHOICE = "choice"  # options were scored
+    TIMEOUT = "timeout"  # the deadline passed
+    CANCELLED = "cancelled"  # the caller gave up
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The video that a fork saw, and the size of the cache that it was taken from.
+
+    Attributes:
+        frames: frames seen, those that waited for their chunk included.
+        first_stamp_ns, last_stamp_ns: header stamps of the first and last of them; 0 without frames.
+        cache_tokens: tokens in the stream's KV cache.
+        cache_bytes: bytes of the tensors that hold them, spare room included.
+    """
+
+    frames: int
+    first_stamp_ns: int
+    last_stamp_ns: int
+    cache_tokens: int
+    cache_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and how it came about.
+
+    Attributes:
+        text: the answer, or the chosen option as it was given.
+        token_ids: its tokens, without the one that ended the turn; empty for a choice.
+        scores: per option the mean log-probability of its tokens and the end of the turn, in nats; empty for a free
+            answer.
+        finish: why it ended.
+        moment: what it saw.
+        ttft: seconds from the question to the first token.
+        total_time: seconds from the question to the end.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    scores: tuple[float, ...]
+    finish: Finish
+    moment: Moment
+    ttft: float
+    total_time: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer ended by itself, or at the length that was asked for."""
+        return self.finish in (Finish.STOP, Finish.LENGTH, Finish.CHOICE)

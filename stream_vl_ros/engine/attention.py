@@ -1,0 +1,169 @@
+"""Attention over [shared segments | own tokens], without copying or repeating what is shared.
+
+softmax over a concatenation of key ranges can be computed range by range: each gives its output and the
+log-sum-exp of its scores, and the outputs are averaged with the softmax of those log-sum-exps (the merge step of
+FlashAttention, arXiv 2205.14135, and of split-KV decoding). A range that all rows of a batch share is read
+once: the rows, and the query heads of one key-value head, are folded into the query length.
+
+Registered with transformers under `ATTENTION_NAME`; its modelling code runs unchanged and hands over whatever the
+cache's `update` returned, here a `KeyValueParts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+ATTENTION_NAME = "stream_vl_segments"
+
+# query, key, value: (rows, heads, tokens, head_dim), the same number of heads in all three; scale; causal.
+# Returns the output, shaped and typed like the query, and the log-sum-exp, float32 (rows, heads, query tokens).
+Kernel = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueParts:
+    """What one layer attends to, in the order of the tokens.
+
+    Attributes:
+        shared: keys and values that all rows share, each (1, kv_heads, tokens, head_dim).
+        own: keys and values of each row alone, each (rows, kv_heads, tokens, head_dim).
+        past: how many of the own tokens came before this forward pass; the others are causal among themselves.
+    """
+
+    shared: tuple[tuple[Tensor, Tensor], ...]
+    own: tuple[Tensor, Tensor]
+    past: int
+
+
+def math_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """The definition, in float32 and plain PyTorch: runs anywhere, and every other kernel is tested against it."""
+    scores = torch.matmul(query.float() * scale, key.float().transpose(-1, -2))
+    if causal:
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(hidden, -torch.inf)
+    lse = torch.logsumexp(scores, dim=-1)
+    out = torch.matmul(torch.exp(scores - lse[..., None]), value.float())
+    return out.to(query.dtype), lse
+
+
+def cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """PyTorch's blocked CPU kernel: no score matrix in memory."""
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+    return out, lse
+
+
+def cuda_flash_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """FlashAttention as shipped with PyTorch; float16 and bfloat16."""
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
+    return out, lse
+
+
+def cuda_efficient_kernel(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """PyTorch's memory-efficient CUDA kernel; float32 too."""
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, None, True, 0.0, causal, scale=scale
+    )
+    return out, lse[..., : query.shape[2]]
+
+
+def pick_kernel(query: Tensor) -> Kernel:
+    """The fastest kernel that is exact for tensors like this one."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if query.is_cuda:
+        return cuda_flash_kernel if half and query.shape[-1] % 8 == 0 else cuda_efficient_kernel
+    if query.device.type == "cpu":
+        return cpu_kernel
+    return math_kernel
+
+
+def attend(query: Tensor, parts: KeyValueParts, scale: float, kernel: Kernel | None = None) -> Tensor:
+    """Attention of `query` (rows, heads, tokens, head_dim) over all parts; the same shape and dtype comes back.
+
+    Query token j sees all shared tokens, all past ones, and the new tokens 0..j.
+    """
+    kernel = kernel or pick_kernel(query)
+    results = [_attend_shared(query, key, value, scale, kernel) for key, value in parts.shared]
+    key, value = parts.own
+    if query.shape[2] == 1:
+        results.append(_attend_rows(query, key, value, scale, kernel, causal=False))
+    else:
+        old, new = slice(0, parts.past), slice(parts.past, None)
+        if parts.past:
+            results.append(_attend_rows(query, key[:, :, old], value[:, :, old], scale, kernel, causal=False))
+        results.append(_attend_rows(query, key[:, :, new], value[:, :, new], scale, kernel, causal=True))
+    return merge(results, query.dtype)
+
+
+def merge(results: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Tensor:
+    """Join outputs over disjoint key ranges by their log-sum-exps, in float32."""
+    if len(results) == 1:
+        return results[0][0]
+    weights = torch.softmax(torch.stack([lse for _, lse in results]).float(), dim=0)
+    out = sum(w[..., None] * o for w, (o, _) in zip(weights, results, strict=True))
+    assert isinstance(out, Tensor)
+    return out.to(dtype)
+
+
+def _attend_shared(query: Tensor, key: Tensor, value: Tensor, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    rows, heads, tokens, dim = query.shape
+    kv_heads = key.shape[1]
+    group = heads // kv_heads
+    folded = query.view(rows, kv_heads, group, tokens, dim).transpose(0, 1).reshape(1, kv_heads, -1, dim)
+    out, lse = kernel(folded, key, value, scale, False)
+    out = out.reshape(kv_heads, rows, group, tokens, dim).transpose(0, 1).reshape(rows, heads, tokens, dim)
+    lse = lse.reshape(kv_heads, rows, group, tokens).transpose(0, 1).reshape(rows, heads, tokens)
+    return out, lse
+
+
+def _attend_rows(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, kernel: Kernel, causal: bool
+) -> tuple[Tensor, Tensor]:
+    rows, heads, tokens, dim = query.shape
+    kv_heads = key.shape[1]
+    group = heads // kv_heads
+    if not causal:
+        out, lse = kernel(query.reshape(rows, kv_heads, group * tokens, dim), key, value, scale, False)
+        return out.reshape(rows, heads, tokens, dim), lse.reshape(rows, heads, tokens)
+    # Folding would mix up which query is how late, so here the few new keys are repeated instead.
+    return kernel(query, _repeated(key, group), _repeated(value, group), scale, True)
+
+
+def _repeated(x: Tensor, group: int) -> Tensor:
+    if group == 1:
+        return x
+    rows, kv_heads, tokens, dim = x.shape
+    return x[:, :, None].expand(-1, -1, group, -1, -1).reshape(rows, kv_heads * group, tokens, dim)
+
+
+def _attention_for_transformers(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor | KeyValueParts,
+    value: Tensor | KeyValueParts,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    if not isinstance(key, KeyValueParts):
+        # The same model used natively, with a cache of transformers' own or none.
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    out = attend(query, key, scaling if scaling is not None else query.shape[-1] ** -0.5)
+    return out.transpose(1, 2), None
+
+
+def register() -> None:
+    """Make `ATTENTION_NAME` known to transformers; doing it twice does no harm."""
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, _attention_for_transformers)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

@@ -1,0 +1,85 @@
+"""A fork: the place where questions are asked, off to the side of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stream_vl_ros.engine.adapters import ModelAdapter
+from stream_vl_ros.engine.answer import Moment
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.positions import text_positions
+
+
+@dataclass(slots=True)
+class Fork:
+    """A private continuation of a stream: its own tokens on top of a shared, unchanging prefix.
+
+    Use it on the thread that owns the stream, and `close` it (or use `with`) to free its memory.
+
+    Attributes:
+        moment: what of the video it sees.
+        cache: its KV cache; the stream's tokens in it are shared, not copied.
+        position: M-RoPE position of the next text token, the same on all three axes.
+    """
+
+    adapter: ModelAdapter
+    moment: Moment
+    cache: KVCache
+    position: int
+
+    def __enter__(self) -> Fork:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @torch.inference_mode()
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        """Append text tokens. Returns the logits after the last one, float32 of shape (vocabulary,)."""
+        embeds = self.adapter.embed_text(torch.tensor([list(ids)], device=self.adapter.device))
+        hidden = self.adapter.forward(embeds, text_positions(self.position, len(ids)), self.cache)
+        self.position += len(ids)
+        return self.adapter.logits(hidden[0, -1])
+
+    @torch.inference_mode()
+    def score(self, logits: Tensor, options: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Log-probabilities of whole continuations, all in one batch that shares this fork's tokens.
+
+        The fork itself does not change.
+
+        Args:
+            logits: what the last `feed` returned.
+            options: token ids of each continuation, at least one each.
+
+        Returns:
+            Per option its tokens' log-probabilities in nats, float32 on the CPU, of shape (len(option),).
+        """
+        first = torch.log_softmax(logits, dim=-1)
+        longest = max(len(o) for o in options)
+        if longest == 1:
+            return [first[torch.tensor(list(o), device=first.device)].cpu() for o in options]
+        # Padding goes to the right: nothing that counts can see it under the causal mask.
+        padded = [[*o[:-1], *([0] * (longest - len(o)))] for o in options]
+        ids = torch.tensor(padded, device=self.adapter.device)
+        branch = self.cache.fork(rows=len(options), initial_capacity=longest)
+        hidden = self.adapter.forward(self.adapter.embed_text(ids), text_positions(self.position, longest - 1), branch)
+        later = torch.log_softmax(self.adapter.logits(hidden), dim=-1)
+        branch.discard()
+        scores = []
+        for row, option in enumerate(options):
+            rest = torch.tensor(list(option[1:]), device=later.device, dtype=torch.int64)
+            steps = later[row, : len(option) - 1].gather(1, rest[:, None])[:, 0]
+            scores.append(torch.cat((first[option[0]][None], steps)).cpu())
+        return scores
+
+    def fork(self) -> Fork:
+        """Another fork that starts with everything in this one."""
+        return Fork(self.adapter, self.moment, self.cache.fork(), self.position)
+
+    def close(self) -> None:
+        """Free the fork's own memory and let go of the stream's."""
+        self.cache.discard()

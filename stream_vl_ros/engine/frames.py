@@ -1,0 +1,141 @@
+"""uint8 pictures to the patches that the vision tower eats.
+
+The same arithmetic as transformers' Qwen2-VL video processor (bicubic resize with antialiasing on uint8,
+rescale and normalise in one step in float32, patches of 2 frames x 14 x 14 pixels in merge order), on any device
+and with the size fixed once per stream: the processor chooses the size by the number of frames it gets,
+and a stream has no such number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as tvf
+from torch import Tensor
+
+from stream_vl_ros.errors import FrameError
+
+# Narrower pictures than this are refused by the vision tower's own resizing rule.
+MAX_ASPECT_RATIO = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a stream.
+
+    Attributes:
+        pixels: uint8, (height, width, 3), RGB.
+        stamp_ns: when it was taken, nanoseconds since any fixed moment (a header stamp).
+        time_ns: its place on the video's time axis, nanoseconds; the sampler snaps it to the nominal cadence.
+    """
+
+    pixels: np.ndarray
+    stamp_ns: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatchGeometry:
+    """How a checkpoint cuts pictures: sizes in pixels or frames, colours scaled to [0, 1]."""
+
+    patch: int
+    merge: int
+    temporal: int
+    min_pixels: int
+    max_pixels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    rescale: float
+
+    @property
+    def factor(self) -> int:
+        return self.patch * self.merge
+
+    def frame_size(self, height: int, width: int, max_pixels: int = 0) -> tuple[int, int]:
+        """Height and width, in pixels, to which pictures of this size are resized.
+
+        Both are multiples of `factor`, their product lies within the checkpoint's limits (or below `max_pixels`
+        if that is given), and the aspect ratio is kept as well as that allows: the rule that Qwen2-VL was
+        trained with (`smart_resize` of its reference code, qwen-vl-utils).
+        """
+        check_size(height, width)
+        upper = max_pixels or self.max_pixels
+        lower = max(1, min(self.min_pixels, upper))
+        f = self.factor
+        h, w = round(height / f) * f, round(width / f) * f
+        if h * w > upper:
+            scale = math.sqrt(height * width / upper)
+            h = max(f, math.floor(height / scale / f) * f)
+            w = max(f, math.floor(width / scale / f) * f)
+        elif h * w < lower:
+            scale = math.sqrt(lower / (height * width))
+            h = math.ceil(height * scale / f) * f
+            w = math.ceil(width * scale / f) * f
+        return h, w
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Merged rows and columns (visual tokens) of a resized frame of this size in pixels."""
+        return height // self.factor, width // self.factor
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise `FrameError` for a picture that no vision tower could see anything in."""
+    if height < 1 or width < 1:
+        raise FrameError(
+            "zero_size", f"picture of {width}x{height} pixels: it is empty; check the camera driver's resolution"
+        )
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise FrameError(
+            "aspect_ratio",
+            f"picture of {width}x{height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other; "
+            "crop it before it gets here",
+        )
+
+
+def check_pixels(pixels: np.ndarray) -> None:
+    """Raise `FrameError` unless `pixels` is a non-empty uint8 array of shape (height, width, 3)."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise FrameError(
+            "bad_array",
+            f"picture of shape {tuple(pixels.shape)} and dtype {pixels.dtype}: expected uint8 of shape "
+            "(height, width, 3) in RGB order",
+        )
+    check_size(pixels.shape[0], pixels.shape[1])
+
+
+def to_patches(
+    frames: list[np.ndarray], size: tuple[int, int], geometry: PatchGeometry, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Resize, normalise and cut pictures.
+
+    Args:
+        frames: uint8 arrays (height, width, 3); they need not have the same size. If their number is not a
+            multiple of the temporal patch, the last one is repeated, as the model's own processor does.
+        size: height and width in pixels to resize to, multiples of `geometry.factor`.
+
+    Returns:
+        patches, float32 of shape (T * H * W, 3 * temporal * patch * patch), in the order in which each merge x merge
+        block of patches is contiguous, and the grid (T, H, W) in patches, int64 of shape (1, 3), on the CPU.
+    """
+    missing = -len(frames) % geometry.temporal
+    pictures = [*frames, *frames[-1:] * missing]
+    resized = torch.stack([_resize(p, size, device) for p in pictures])
+    mean = torch.tensor(geometry.mean, device=device) * (1.0 / geometry.rescale)
+    std = torch.tensor(geometry.std, device=device) * (1.0 / geometry.rescale)
+    video = tvf.normalize(resized.to(torch.float32), mean.tolist(), std.tolist(), inplace=True)
+    t, p, m = geometry.temporal, geometry.patch, geometry.merge
+    n, channels, height, width = video.shape
+    grid = (n // t, height // p, width // p)
+    cut = video.view(grid[0], t, channels, grid[1] // m, m, p, grid[2] // m, m, p)
+    patches = cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(math.prod(grid), channels * t * p * p)
+    return patches, torch.tensor([grid])
+
+
+def _resize(pixels: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)
+    if tuple(picture.shape[1:]) == size:
+        return picture
+    return tvf.resize(picture, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)

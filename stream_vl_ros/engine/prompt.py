@@ -1,0 +1,197 @@
+"""Chat templates cut into the pieces that a stream needs.
+
+A stream is one growing video in one user turn; its beginning is encoded once and never again. What remains to be
+encoded per question is the end of the prompt, after the video. `trim_prompt` cuts a rendered prompt there, and
+`PromptPieces` holds the cuts of a checkpoint's own chat template as token ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stream_vl_ros.errors import PromptError
+
+log = logging.getLogger(__name__)
+
+VISION_START = "<|vision_start|>"
+VISION_END = "<|vision_end|>"
+
+# Stand-ins for what is not known yet. Letters and digits, because templates strip white space around contents.
+_QUESTION = "QUESTIONx7f3a91"
+_ANSWER = "ANSWERx7f3a91"
+_FOLLOW_UP = "FOLLOWUPx7f3a91"
+
+# The layout that all Qwen2-VL and Qwen2.5-VL checkpoints were trained with.
+_FALLBACK = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
+    "<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n",
+    "<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
+    "<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+)
+
+_SPECIAL = re.compile(r"<\|[a-z0-9_]+\|>")
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> Any: ...
+
+
+class Templater(Protocol):
+    """What is used of a transformers processor."""
+
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **kwargs: Any) -> str: ...
+
+
+def trim_prompt(prompt: str) -> str:
+    """The part of a rendered prompt that comes after its last vision segment, from its ``<|vision_end|>`` on.
+
+    This is what has to be encoded on top of a cache that already holds everything before.
+
+    Raises `PromptError` if the prompt holds no vision segment.
+    """
+    cut = prompt.rfind(VISION_END)
+    if cut < 0 or VISION_START not in prompt[:cut]:
+        raise PromptError(
+            f"prompt without a vision segment ({VISION_START} ... {VISION_END}): {prompt[:80]!r}; "
+            "render it from messages with a video in them"
+        )
+    return prompt[cut:]
+
+
+def check_question(question: str) -> str:
+    """The question without white space around it. Raises `PromptError` if nothing is left."""
+    stripped = question.strip()
+    if not stripped:
+        raise PromptError(f"question={question!r}: it is empty; ask something, e.g. 'What is visible now?'")
+    return stripped
+
+
+def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
+    """The options as given. Raises `PromptError` if there are fewer than two, an empty one, or two equal ones."""
+    options = tuple(choices)
+    if len(options) < 2:
+        raise PromptError(f"choices={list(options)!r}: give at least two, or none for a free answer")
+    stripped = [o.strip() for o in options]
+    if "" in stripped:
+        raise PromptError(f"choices={list(options)!r}: option {stripped.index('') + 1} is empty")
+    if len(set(stripped)) < len(stripped):
+        raise PromptError(f"choices={list(options)!r}: the same option is there twice")
+    return options
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a prompt with a gap for text: special tokens before and after, contents in between.
+
+    `text` holds the stand-ins of the gaps; `tokens` fills them and turns the whole into ids.
+    """
+
+    text: str
+
+    def tokens(self, tokenizer: Tokenizer, **fill: str) -> list[int]:
+        """Token ids with the gaps filled. Special tokens inside of what is filled in become plain text.
+
+        The template's own special tokens split the text for the tokenizer, so the ids are those of the whole
+        prompt tokenized in one go.
+        """
+        ids: list[int] = []
+        end = 0
+        for match in _SPECIAL.finditer(self.text):
+            ids += _plain_ids(tokenizer, self.text[end : match.start()], fill)
+            ids += _ids(tokenizer, match.group(), split=False)
+            end = match.end()
+        return ids + _plain_ids(tokenizer, self.text[end:], fill)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPieces:
+    """A chat template cut at the borders of its video.
+
+    Attributes:
+        start: everything up to and including ``<|vision_start|>``.
+        ask: from ``<|vision_end|>`` through the question to the beginning of the answer.
+        remember: from ``<|vision_end|>`` through question and answer to the ``<|vision_start|>`` of more video.
+        follow_up: from the end of an answer through another question to the beginning of its answer.
+        known: False if the template could not be cut and Qwen's layout is used in its place.
+    """
+
+    start: Piece
+    ask: Piece
+    remember: Piece
+    follow_up: Piece
+    known: bool
+
+    @staticmethod
+    def from_template(processor: Templater, system_prompt: str) -> PromptPieces:
+        """Cut the chat template of a checkpoint; a template of unknown shape gives Qwen's layout and a warning."""
+        try:
+            return _cut(processor, system_prompt)
+        except Exception as error:  # a Jinja template can fail in any way; each of them means the same here
+            log.warning(
+                "chat template not understood (%s: %s); using the layout that Qwen-VL checkpoints were trained with",
+                type(error).__name__,
+                error,
+            )
+            start, ask, remember, follow_up = (
+                text.replace("{system}", system_prompt).replace("{question}", _QUESTION).replace("{answer}", _ANSWER)
+                for text in _FALLBACK
+            )
+            return PromptPieces(Piece(start), Piece(ask), Piece(remember), Piece(follow_up), known=False)
+
+
+def _cut(processor: Templater, system_prompt: str) -> PromptPieces:
+    first = _turn("system", _text(system_prompt)), _turn("user", _video(), _text(_QUESTION))
+    answer = _turn("assistant", _text(_ANSWER))
+    one = _render(processor, [*first], generate=True)
+    two_videos = _render(processor, [*first, answer, _turn("user", _video(), _text(_FOLLOW_UP))], generate=True)
+    two_turns = _render(processor, [*first, answer, _turn("user", _text(_FOLLOW_UP))], generate=True)
+
+    start = one[: one.index(VISION_START) + len(VISION_START)]
+    ask = trim_prompt(one)
+    if ask.count(_QUESTION) != 1:
+        raise PromptError(f"the question does not follow the video in {one!r}")
+    second_start = two_videos.rindex(VISION_START) + len(VISION_START)
+    remember = two_videos[two_videos.index(VISION_END) : second_start]
+    follow_up = two_turns[two_turns.index(_ANSWER) + len(_ANSWER) :].replace(_FOLLOW_UP, _QUESTION)
+    if remember.count(_QUESTION) != 1 or remember.count(_ANSWER) != 1 or follow_up.count(_QUESTION) != 1:
+        raise PromptError(f"question and answer are not where they are expected in {two_videos!r}")
+    return PromptPieces(Piece(start), Piece(ask), Piece(remember), Piece(follow_up), known=True)
+
+
+def _turn(role: str, *content: dict[str, str]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def _video() -> dict[str, str]:
+    return {"type": "video", "video": "video.mp4"}
+
+
+def _render(processor: Templater, conversation: list[dict[str, Any]], *, generate: bool) -> str:
+    return processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=generate)
+
+
+def _plain_ids(tokenizer: Tokenizer, text: str, fill: dict[str, str]) -> list[int]:
+    filled = text.replace(_QUESTION, fill.get("question", _QUESTION)).replace(_ANSWER, fill.get("answer", _ANSWER))
+    return _ids(tokenizer, filled, split=True)
+
+
+def _ids(tokenizer: Tokenizer, text: str, *, split: bool) -> list[int]:
+    if not text:
+        return []
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=split).input_ids
+    return ids
+
+
+def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of plain text; special tokens in it are treated as text."""
+    return _ids(tokenizer, text, split=True)

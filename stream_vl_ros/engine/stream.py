@@ -1,0 +1,315 @@
+"""A video stream in a KV cache: append frames, fork, ask."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stream_vl_ros.engine.answer import Answer, Moment
+from stream_vl_ros.engine.cache import KVCache, Snapshot
+from stream_vl_ros.engine.config import StreamConfig
+from stream_vl_ros.engine.fork import Fork
+from stream_vl_ros.engine.frames import Frame, check_pixels, to_patches
+from stream_vl_ros.engine.generation import DEFAULT_MAX_NEW_TOKENS, Generation, Question
+from stream_vl_ros.engine.loader import LoadedModel
+from stream_vl_ros.engine.positions import NANOSECONDS, VideoSegment, text_positions
+from stream_vl_ros.engine.prompt import PromptPieces, check_choices
+from stream_vl_ros.engine.sampling import FrameSampler
+from stream_vl_ros.errors import NoVideoError
+
+Picture = np.ndarray | Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """One chunk that was encoded: frames and tokens in it, and the seconds that it took."""
+
+    frames: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Everything of a stream that is not in the KV cache."""
+
+    segment: VideoSegment | None  # the growing video segment; None before the first frame
+    text_position: int  # where that segment starts
+    frames: int = 0
+    first_stamp_ns: int = 0
+    last_stamp_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSnapshot:
+    """A moment of a stream, to go back to with `restore`."""
+
+    cache: Snapshot
+    state: StreamState
+    pending: tuple[Frame, ...]
+    size: tuple[int, int] | None
+    sampler: FrameSampler
+
+
+class VideoStream:
+    """One growing video, encoded once, chunk by chunk, into a KV cache.
+
+    The prompt is `system, user, <|vision_start|> chunk chunk chunk ...` and stays open. A fork closes it, asks, and is
+    thrown away. Use a stream from one thread; `EngineRunner` does that for programs with several.
+
+    >>> model = load_model("embedded")                                              # doctest: +SKIP
+    >>> stream = VideoStream(model)                                                 # doctest: +SKIP
+    >>> stream.append(frames, stamps=[0.0, 0.5, 1.0, 1.5])                          # doctest: +SKIP
+    >>> stream.ask("What is visible now?").text                                     # doctest: +SKIP
+    """
+
+    def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
+        self.model = model
+        self.config = config or StreamConfig()
+        self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
+        self.cache = KVCache(model.adapter.cache_shape, initial_capacity=self.config.initial_capacity)
+        self._after_maximum = self.config.text_base == "trained" or model.adapter.text_after_maximum
+        self._pending: list[Frame] = []
+        self._size: tuple[int, int] | None = None  # pixels of an encoded frame, fixed by the first one
+        self._sampler = FrameSampler(self.config.target_fps)
+        self._state = StreamState(None, 0)
+        self._open()
+
+    # --- video in -------------------------------------------------------------------------------------------
+
+    def append(self, frames: Iterable[np.ndarray], stamps: Sequence[float]) -> list[ChunkReport]:
+        """Add pictures of a video and encode the chunks that they fill.
+
+        Args:
+            frames: uint8 arrays (height, width, 3) in RGB order, or one array (n, height, width, 3).
+            stamps: when each was taken, in seconds since any fixed moment; must increase.
+
+        Returns:
+            One report per encoded chunk. Frames that `target_fps` leaves out are skipped.
+
+        Raises:
+            FrameError: for a picture or a stamp that cannot be used. The frames before it are kept.
+        """
+        pictures = list(frames)
+        if len(pictures) != len(stamps):
+            raise ValueError(f"{len(pictures)} frames but {len(stamps)} stamps: give one stamp, in seconds, per frame")
+        reports = []
+        for pixels, stamp in zip(pictures, stamps, strict=True):
+            self.offer(pixels, round(stamp * NANOSECONDS))
+            while (report := self.encode_chunk()) is not None:
+                reports.append(report)
+        return reports
+
+    def offer(self, picture: Picture, stamp_ns: int) -> bool:
+        """Add one picture to the waiting ones, encoding nothing. False if `target_fps` leaves it out.
+
+        Args:
+            picture: uint8 (height, width, 3), RGB; or a function that makes it, called only if the frame is kept.
+            stamp_ns: when it was taken, nanoseconds.
+
+        Raises:
+            FrameError: the stream is unchanged then, and the frame's place stays free for the next one.
+        """
+        before = replace(self._sampler)
+        time_ns = self._sampler.place(stamp_ns)
+        if time_ns is None:
+            return False
+        try:
+            pixels = picture() if callable(picture) else picture
+            check_pixels(pixels)
+        except BaseException:
+            self._sampler = before
+            raise
+        if self._size is None:
+            self._size = self.model.adapter.geometry.frame_size(*pixels.shape[:2], self.config.max_pixels)
+        self._pending.append(Frame(pixels, stamp_ns, time_ns))
+        return True
+
+    def drop_pending(self) -> int:
+        """Forget the frames that wait for their chunk. Returns how many."""
+        count = len(self._pending)
+        self._pending.clear()
+        return count
+
+    def encode_chunk(self) -> ChunkReport | None:
+        """Encode one chunk if enough frames wait for it."""
+        whole = self.config.chunk_frames - self.config.chunk_frames % self._temporal
+        if len(self._pending) < max(self.config.chunk_frames, self._temporal):
+            return None
+        return self._encode(max(whole, self._temporal))
+
+    def flush(self) -> ChunkReport | None:
+        """Encode what waits without a full chunk: whole pairs only, an odd frame goes on waiting."""
+        whole = len(self._pending) - len(self._pending) % self._temporal
+        return self._encode(whole) if whole else None
+
+    @property
+    def pending(self) -> tuple[Frame, ...]:
+        """Frames that wait for their chunk. Forks see them, the cache does not hold them yet."""
+        return tuple(self._pending)
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def fork(self) -> Fork:
+        """A private continuation that has seen every frame up to now. The stream does not change.
+
+        Frames that still wait for their chunk are encoded in the fork alone, an odd last one doubled as the model's
+        own processor does, so not even the stream's chunk borders depend on questions.
+
+        Raises `NoVideoError` before the first frame.
+        """
+        state = self._state
+        seen = state.frames + len(self._pending)
+        if seen == 0:
+            raise NoVideoError("no video yet: not one frame has arrived; append frames, or check that the camera sends")
+        moment = Moment(
+            frames=seen,
+            first_stamp_ns=state.first_stamp_ns if state.frames else self._pending[0].stamp_ns,
+            last_stamp_ns=self._pending[-1].stamp_ns if self._pending else state.last_stamp_ns,
+            cache_tokens=self.cache.length,
+            cache_bytes=self.cache.memory_bytes,
+        )
+        cache = self.cache.fork()
+        segment = state.segment
+        if self._pending:
+            segment = self._prefill_video(self._pending, cache, self._segment())
+        assert segment is not None
+        return Fork(self.model.adapter, moment, cache, segment.text_start(self._after_maximum))
+
+    def start(self, question: Question, asked_at: float | None = None) -> Generation:
+        """Fork and get ready to answer; the caller drives the returned generation."""
+        asked_at = time.monotonic() if asked_at is None else asked_at
+        return Generation(self.model, self.pieces, self.fork(), question, asked_at)
+
+    def ask(
+        self, question: str, choices: Sequence[str] = (), max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    ) -> Answer:
+        """Answer a question about the video so far, on a fork. The stream does not change.
+
+        Args:
+            question: plain text.
+            choices: options; if given, the best one is returned with the scores of all.
+            max_new_tokens: longest free answer.
+
+        Raises:
+            PromptError: for an empty question or unusable choices.
+            NoVideoError: before the first frame.
+        """
+        return self.start(Question(question, tuple(choices), max_new_tokens)).run()
+
+    def ask_choice(self, question: str, choices: Sequence[str]) -> Answer:
+        """`ask` with options. Raises `PromptError` for fewer than two, an empty one, or two equal ones."""
+        return self.start(Question(question, check_choices(choices))).run()
+
+    @torch.inference_mode()
+    def remember(self, question: str, answer: str) -> None:
+        """Make a question and its answer part of the stream; video goes on in a new segment after them.
+
+        Waiting frames are encoded first, an odd one doubled: the segment that they belong to ends here.
+        """
+        if self._pending:
+            self._encode(len(self._pending))
+        segment = self._state.segment
+        if segment is None:
+            raise NoVideoError("nothing to remember a turn after: not one frame has arrived")
+        ids = self.pieces.remember.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
+        start = segment.text_start(self._after_maximum)
+        self._prefill_text(ids, start)
+        self._state = replace(self._state, segment=None, text_position=start + len(ids))
+
+    # --- the stream as a whole ------------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> int:
+        """Frames in the cache."""
+        return self._state.frames
+
+    @property
+    def state(self) -> StreamState:
+        return self._state
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels that frames are resized to; None before the first one."""
+        return self._size
+
+    def snapshot(self) -> StreamSnapshot:
+        """This moment, for `restore`. Costs next to nothing."""
+        return StreamSnapshot(
+            self.cache.snapshot(), self._state, tuple(self._pending), self._size, replace(self._sampler)
+        )
+
+    def restore(self, snapshot: StreamSnapshot) -> None:
+        """Go back to a moment; frames and turns since then are forgotten. Living forks are not affected."""
+        self.cache.restore(snapshot.cache)
+        self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
+        self._sampler = replace(snapshot.sampler)
+
+    def reset(self) -> None:
+        """Forget all video. Living forks are not affected."""
+        self.cache.clear()
+        self._pending, self._size = [], None
+        self._sampler = FrameSampler(self.config.target_fps)
+        self._open()
+
+    def signature(self) -> str:
+        """SHA-256 in hex over cache, positions and counters; waiting frames are not part of it."""
+        return hashlib.sha256(f"{self.cache.signature()} {self._state}".encode()).hexdigest()
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    @property
+    def _temporal(self) -> int:
+        return self.model.adapter.geometry.temporal
+
+    @torch.inference_mode()
+    def _open(self) -> None:
+        ids = self.pieces.start.tokens(self.model.tokenizer)
+        self._prefill_text(ids, 0)
+        self._state = StreamState(None, len(ids))
+
+    def _segment(self) -> VideoSegment:
+        if self._state.segment is not None:
+            return self._state.segment
+        assert self._size is not None
+        adapter = self.model.adapter
+        return VideoSegment(
+            self._state.text_position, adapter.geometry.grid(*self._size), adapter.tokens_per_second
+        )
+
+    @torch.inference_mode()
+    def _encode(self, count: int) -> ChunkReport:
+        started = time.perf_counter()
+        chunk = self._pending[:count]
+        before = self.cache.length
+        segment = self._prefill_video(chunk, self.cache, self._segment())
+        del self._pending[:count]
+        self._state = replace(
+            self._state,
+            segment=segment,
+            frames=self._state.frames + count,
+            first_stamp_ns=self._state.first_stamp_ns if self._state.frames else chunk[0].stamp_ns,
+            last_stamp_ns=chunk[-1].stamp_ns,
+        )
+        return ChunkReport(count, self.cache.length - before, time.perf_counter() - started)
+
+    def _prefill_video(self, frames: list[Frame], cache: KVCache, segment: VideoSegment) -> VideoSegment:
+        assert self._size is not None
+        adapter = self.model.adapter
+        patches, grid = to_patches([f.pixels for f in frames], self._size, adapter.geometry, adapter.device)
+        embeds = adapter.embed_video(patches, grid)
+        grown, positions = segment.extend([f.time_ns for f in frames[:: self._temporal]])
+        adapter.forward(embeds[None], positions, cache)
+        return grown
+
+    def _prefill_text(self, ids: Sequence[int], start: int) -> Tensor:
+        adapter = self.model.adapter
+        embeds = adapter.embed_text(torch.tensor([list(ids)], device=adapter.device))
+        return adapter.forward(embeds, text_positions(start, len(ids)), self.cache)

@@ -1,0 +1,51 @@
+"""Every error that this package raises on purpose.
+
+One base class, so that a caller can catch them all; one subclass per subject. A message always names
+the offending value, the reason, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class StreamVLError(Exception):
+    """Base class of all errors of this package."""
+
+
+class ConfigError(StreamVLError, ValueError):
+    """A setting has a value that cannot work."""
+
+
+class ModelLoadError(StreamVLError):
+    """A model could not be loaded, or is of a family that is not supported."""
+
+
+class PromptError(StreamVLError, ValueError):
+    """A question, its options or a chat template cannot be turned into a prompt."""
+
+
+class FrameError(StreamVLError, ValueError):
+    """A picture cannot be used.
+
+    Attributes:
+        reason: one word for counters, such as ``"unknown_encoding"``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RequestError(StreamVLError):
+    """A question was accepted but could not be answered."""
+
+
+class NoVideoError(RequestError):
+    """A question came before the first frame."""
+
+
+class EngineClosedError(RequestError):
+    """The engine was shut down before it could answer."""
+
+
+class BagError(StreamVLError):
+    """A bag or a video file cannot be read or written."""

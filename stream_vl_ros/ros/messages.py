@@ -1,0 +1,92 @@
+"""Engine results to ROS messages. Field by field, no logic."""
+
+from __future__ import annotations
+
+from builtin_interfaces.msg import Time
+
+from stream_vl_ros.engine.answer import Answer, Finish
+from stream_vl_ros.engine.positions import NANOSECONDS
+from stream_vl_ros.engine.runner import RunnerStatus
+from stream_vl_ros.msg import Answer as AnswerMsg
+from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.srv import Ask
+
+
+def to_ns(stamp: Time) -> int:
+    """Nanoseconds of a stamp."""
+    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+
+
+def to_time(ns: int) -> Time:
+    """Stamp of nanoseconds."""
+    return Time(sec=ns // NANOSECONDS, nanosec=ns % NANOSECONDS)
+
+
+def cut_short(answer: Answer) -> str:
+    """Why an answer is not complete; empty if it is."""
+    if answer.finish is Finish.TIMEOUT:
+        return (
+            f"timed out after {answer.total_time:.1f} s with {len(answer.token_ids)} tokens written; "
+            "allow more time (timeout, ask_timeout) or fewer tokens (max_new_tokens)"
+        )
+    return "" if answer.complete else f"the answer was {answer.finish.value}"
+
+
+def fill_response(response: Ask.Response, answer: Answer) -> Ask.Response:
+    """The service's response to an answer."""
+    response.success = answer.complete
+    response.answer = answer.text
+    response.scores = list(answer.scores)
+    response.error = cut_short(answer)
+    response.first_stamp = to_time(answer.moment.first_stamp_ns)
+    response.last_stamp = to_time(answer.moment.last_stamp_ns)
+    response.frames_seen = answer.moment.frames
+    response.ttft = answer.ttft
+    response.total_time = answer.total_time
+    response.answer_tokens = len(answer.token_ids)
+    response.cache_tokens = answer.moment.cache_tokens
+    response.cache_bytes = answer.moment.cache_bytes
+    return response
+
+
+def answer_message(
+    number: int, request: Ask.Request, response: Ask.Response, frame_id: str, now: Time
+) -> AnswerMsg:
+    """What is published of a request and its response."""
+    message = AnswerMsg()
+    message.header.stamp = response.last_stamp if response.frames_seen else now
+    message.header.frame_id = frame_id
+    message.id = number
+    message.question = request.question
+    message.choices = request.choices
+    message.remembered = request.remember and response.success
+    for name in Ask.Response.get_fields_and_field_types():
+        setattr(message, name, getattr(response, name))
+    return message
+
+
+def status_message(status: RunnerStatus) -> StreamStatus:
+    """The runner's part of the status message."""
+    frames, questions, chunks = status.frames, status.questions, status.chunks
+    message = StreamStatus()
+    message.frames_received = frames.received
+    message.frames_ingested = frames.ingested
+    message.frames_skipped = frames.skipped
+    message.frames_dropped = frames.dropped
+    message.frames_waiting = frames.waiting
+    message.drop_reasons = list(frames.drops)
+    message.drop_counts = list(frames.drops.values())
+    message.first_stamp = to_time(status.first_stamp_ns)
+    message.last_stamp = to_time(status.last_stamp_ns)
+    message.frame_height, message.frame_width = status.frame_size or (0, 0)
+    message.cache_tokens = status.cache_tokens
+    message.cache_bytes = status.cache_bytes
+    message.chunks = chunks.count
+    message.last_chunk_time = chunks.last
+    message.mean_chunk_time = chunks.mean
+    message.questions_asked = questions.asked
+    message.questions_answered = questions.answered
+    message.questions_failed = questions.failed
+    message.questions_active = questions.active
+    message.message = status.problem
+    return message

@@ -1,0 +1,297 @@
+"""The node: an image topic in, questions answered, status out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future as RosFuture
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+from stream_vl_ros.engine.generation import Question
+from stream_vl_ros.engine.loader import LoadedModel, load_model
+from stream_vl_ros.engine.runner import EngineRunner
+from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
+from stream_vl_ros.msg import Answer as AnswerMsg
+from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.ros.images import to_rgb
+from stream_vl_ros.ros.logs import RosLogHandler
+from stream_vl_ros.ros.messages import answer_message, fill_response, status_message, to_ns
+from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked, runner_config, stream_config
+from stream_vl_ros.ros.watchdog import silence_report
+from stream_vl_ros.srv import Ask
+
+NODE_NAME = "stream_vl"
+STATUS_PERIOD = 1.0
+# Shutting down must not wait for a model that is still loading or for a long chunk.
+CLOSE_TIMEOUT = 1.5
+
+_RclError = rclpy_implementation.RCLError
+
+
+class StreamVLNode(Node):
+    """Watches a topic, remembers it, answers on `~/ask`.
+
+    Nothing here touches the model: images and questions go to the engine's thread, and answers come back as futures.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NODE_NAME)
+        self._bridge = RosLogHandler(self.get_logger())
+        _route_logs(self._bridge)
+        self._values = self._declare()
+        self._state, self._message = "loading", ""
+        self._started = self._last_image = time.monotonic()
+        self._model: LoadedModel | None = None
+        self._runner: EngineRunner | None = None
+        self._signature: Future[str] | None = None
+        self._signature_text = ""
+        self._frame_id = ""
+        self._answers = 0
+        self._silence_told = 0.0  # seconds of silence when it was last logged
+        self._image_qos = QoSProfile(
+            depth=int(self._values["qos_depth"]),
+            reliability=ReliabilityPolicy.RELIABLE
+            if self._values["qos_reliability"] == "reliable"
+            else ReliabilityPolicy.BEST_EFFORT,
+        )
+        self._topic = self.resolve_topic_name(str(self._values["image_topic"]))
+        self._together = ReentrantCallbackGroup()
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._answer_pub = self.create_publisher(AnswerMsg, "~/answer", 10)
+        self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
+        self._ask_service = self.create_service(Ask, "~/ask", self._on_ask, callback_group=self._together)
+        self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._together)
+        self._status_timer = self.create_timer(STATUS_PERIOD, self._publish_status)
+        self._ready = self.create_guard_condition(self._on_loaded)
+        threading.Thread(target=self._load, name="stream_vl_load", daemon=True).start()
+
+    # --- start and end --------------------------------------------------------------------------------------
+
+    def _declare(self) -> dict[str, Value]:
+        values = {p.name: self.declare_parameter(p.name, p.default, _descriptor(p)).value for p in PARAMETERS}
+        return checked(values)
+
+    def _load(self) -> None:
+        values = self._values
+        try:
+            if threads := int(values["cpu_threads"]):
+                import torch
+
+                torch.set_num_threads(threads)
+            self.get_logger().info(f"loading model {values['model']!r}")
+            model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
+            runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values))
+            runner.start()
+            self._model, self._runner = model, runner
+        except StreamVLError as error:
+            self._state, self._message = "error", str(error)
+            self.get_logger().error(str(error))
+        except Exception as error:
+            self._state, self._message = "error", f"{type(error).__name__}: {error}"
+            logging.getLogger(__name__).exception("the model could not be loaded")
+        with contextlib.suppress(_RclError, ReferenceError):  # shut down meanwhile
+            self._ready.trigger()
+
+    def _on_loaded(self) -> None:
+        if self._model is None:
+            self._publish_status()
+            return
+        if not self._model.answers_mean_something:
+            self.get_logger().warning("this is the seeded random checkpoint: its answers mean nothing")
+        self._last_image = time.monotonic()
+        self._subscription = self.create_subscription(Image, self._topic, self._on_image, self._image_qos)
+        self._state = "ready"
+        seconds = time.monotonic() - self._started
+        self.get_logger().info(f"ready after {seconds:.1f} s, watching {self._topic} ({self._values['qos_reliability']})")
+        self._publish_status()
+
+    def close(self) -> None:
+        """Stop the engine; waiting questions get an error."""
+        if self._runner is not None:
+            self._runner.close(CLOSE_TIMEOUT)
+        self._bridge.close()
+        logging.getLogger("stream_vl_ros").removeHandler(self._bridge)
+
+    # --- callbacks ------------------------------------------------------------------------------------------
+
+    def _on_image(self, message: Image) -> None:
+        assert self._runner is not None
+        self._last_image = time.monotonic()
+        self._frame_id = message.header.frame_id
+        with contextlib.suppress(EngineClosedError):
+            self._runner.push(functools.partial(to_rgb, message), to_ns(message.header.stamp))
+
+    async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
+        self._answers += 1
+        number = self._answers
+        try:
+            runner = self._require_runner()
+            question = Question(
+                request.question,
+                tuple(request.choices),
+                request.max_new_tokens or int(self._values["max_new_tokens"]),
+            )
+            timeout = _timeout(request.timeout) or float(self._values["ask_timeout"])
+            answer = await self._awaitable(runner.ask(question, timeout=timeout, remember=request.remember))
+            fill_response(response, answer)
+        except StreamVLError as error:
+            response.success, response.error = False, str(error)
+            self.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
+        self._answer_pub.publish(
+            answer_message(number, request, response, self._frame_id, self.get_clock().now().to_msg())
+        )
+        return response
+
+    async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            await self._awaitable(self._require_runner().reset())
+            response.success, response.message = True, "all video is forgotten"
+        except StreamVLError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _publish_status(self) -> None:
+        message = StreamStatus() if self._runner is None else status_message(self._runner.status())
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = self._frame_id
+        message.state = self._state
+        message.image_topic = self._topic
+        message.publishers = self.count_publishers(self._topic)
+        message.cache_signature = self._latest_signature()
+        message.model = self._model.name if self._model else str(self._values["model"])
+        if self._model is not None:
+            message.device = str(self._model.adapter.device)
+            message.dtype = str(self._model.adapter.dtype).removeprefix("torch.")
+            self._watch_silence(message)
+        if self._message:
+            message.message = self._message
+        self._status_pub.publish(message)
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _watch_silence(self, message: StreamStatus) -> None:
+        limit = float(self._values["image_timeout"])
+        silent = time.monotonic() - self._last_image
+        if not limit or silent < limit:
+            self._silence_told = 0.0
+            return
+        text = silence_report(self, self._topic, self._image_qos, silent)
+        message.message = text
+        # Logged again only when it has lasted twice as long, so that a night without a camera is a few lines.
+        if silent >= 2 * self._silence_told:
+            self._silence_told = silent
+            self.get_logger().warning(text)
+
+    def _latest_signature(self) -> str:
+        if self._runner is None or not self.get_parameter("publish_signature").value:
+            return ""
+        if self._signature is not None and self._signature.done():
+            self._signature_text = self._signature.result()
+            self._signature = None
+        if self._signature is None:
+            with contextlib.suppress(EngineClosedError):
+                self._signature = self._runner.call(lambda stream: stream.signature())
+        return self._signature_text
+
+    def _require_runner(self) -> EngineRunner:
+        if self._runner is not None:
+            return self._runner
+        seconds = time.monotonic() - self._started
+        if self._state == "error":
+            raise StreamVLError(f"not ready: the model could not be loaded: {self._message}")
+        raise StreamVLError(f"not ready: loading {self._values['model']!r} for {seconds:.0f} s; ask again in a moment")
+
+    def _awaitable(self, future: Future) -> RosFuture:  # type: ignore[type-arg]
+        """A future of the engine's thread as one that rclpy's executor can await."""
+        awaited = RosFuture()
+
+        def done(finished: Future) -> None:  # type: ignore[type-arg]
+            error = finished.exception()
+            if error is None:
+                awaited.set_result(finished.result())
+            else:
+                awaited.set_exception(error)
+            # Setting a result does not wake the executor by itself.
+            if self.executor is not None:
+                self.executor.wake()
+
+        future.add_done_callback(done)
+        return awaited
+
+
+def _timeout(seconds: float) -> float:
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"timeout={seconds}: must be a number of seconds, or 0 for the node's ask_timeout")
+    return seconds
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=parameter.description, read_only=True)
+    if parameter.allowed:
+        descriptor.additional_constraints = f"one of {', '.join(parameter.allowed)}"
+    if parameter.low is not None and parameter.high is not None:
+        # Checked again by `checked`, whose message says more than rclpy's.
+        if RosParameter("", value=parameter.default).type_ == RosParameter.Type.INTEGER:
+            low, high = int(parameter.low), int(parameter.high)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high)]
+    return descriptor
+
+
+def _route_logs(handler: logging.Handler) -> None:
+    logger = logging.getLogger("stream_vl_ros")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C. Returns the exit code: 0, or 2 for parameters that cannot work."""
+    rclpy.init(args=args)
+    try:
+        node = StreamVLNode()
+    except (ConfigError, rclpy.exceptions.ParameterException) as error:
+        rclpy.logging.get_logger(NODE_NAME).fatal(str(error))
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        _spin(executor, node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _spin(executor: SingleThreadedExecutor, node: StreamVLNode) -> None:
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except _RclError as error:
+            # A caller that died cannot be answered; that must not take the node down.
+            if rclpy.ok():
+                node.get_logger().warning(f"a reply or message could not be sent: {error}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,138 @@
+"""Every parameter of the node, in one place: the YAML, the launch file, the README and the node all follow this.
+
+Plain data: importing it needs no ROS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT, RunnerConfig, StreamConfig
+from stream_vl_ros.errors import ConfigError
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of the node, all of them read when it starts.
+
+    Attributes:
+        default: its value unless set; also gives the type.
+        description: one sentence with the unit.
+        low, high: allowed range of a number, both included; None for no bound.
+        allowed: allowed values of a string; empty for any.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    allowed: tuple[str, ...] = ()
+
+    def check(self, value: Value) -> Value:
+        """`value`, if it is allowed. Raises `ConfigError` with the reason otherwise."""
+        if self.allowed and value not in self.allowed:
+            raise ConfigError(f"parameter {self.name}={value!r}: must be one of {', '.join(self.allowed)}")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if self.low is not None and value < self.low:
+                raise ConfigError(f"parameter {self.name}={value}: must be at least {self.low:g}; {self.description}")
+            if self.high is not None and value > self.high:
+                raise ConfigError(f"parameter {self.name}={value}: must be at most {self.high:g}; {self.description}")
+        return value
+
+
+_STREAM, _RUNNER = StreamConfig(), RunnerConfig()
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "model",
+        "embedded",
+        "Checkpoint: 'embedded' (comes with the package), 'random' (seeded, answers mean nothing), a folder, or a hub id.",
+    ),
+    Parameter("device", "auto", "Where the model runs: 'auto' (CUDA if there is one), 'cpu', 'cuda', 'cuda:1', ..."),
+    Parameter(
+        "dtype",
+        "auto",
+        "Precision: 'auto' is bfloat16 on CUDA and float32 on the CPU.",
+        allowed=("auto", "float32", "bfloat16", "float16"),
+    ),
+    Parameter("cpu_threads", 0, "Threads that PyTorch uses on the CPU; 0 leaves the choice to PyTorch.", 0, 1024),
+    Parameter("image_topic", "/camera/image_raw", "Topic of sensor_msgs/msg/Image to watch."),
+    Parameter(
+        "qos_reliability",
+        "best_effort",
+        "QoS of the image subscription: 'best_effort' takes any publisher's images, 'reliable' asks for lost ones again.",
+        allowed=("best_effort", "reliable"),
+    ),
+    Parameter("qos_depth", 10, "Images that the middleware keeps for the node.", 1, 10000),
+    Parameter(
+        "image_timeout",
+        5.0,
+        "Seconds without an image after which the node says what it sees of the topic; 0 never does.",
+        0.0,
+        3600.0,
+    ),
+    Parameter(
+        "target_fps",
+        _STREAM.target_fps,
+        "Frames per second to keep, by header stamp; 0 keeps every frame.",
+        0.0,
+        1000.0,
+    ),
+    Parameter("chunk_frames", _STREAM.chunk_frames, "Frames that are encoded together.", 1, 256),
+    Parameter(
+        "flush_after",
+        _RUNNER.flush_after,
+        "Seconds that a frame waits for its chunk to fill up before it is encoded without.",
+        0.01,
+        3600.0,
+    ),
+    Parameter(
+        "max_pixels", _STREAM.max_pixels, "Pixels of an encoded frame at the most; 0 is the checkpoint's limit.", 0, 10**8
+    ),
+    Parameter("system_prompt", DEFAULT_SYSTEM_PROMPT, "Text of the system turn in front of the video."),
+    Parameter(
+        "text_base",
+        _STREAM.text_base,
+        "Position of text after video: 'trained' as the models were, 'transformers' as the installed version does.",
+        allowed=("trained", "transformers"),
+    ),
+    Parameter("queue_frames", _RUNNER.queue_frames, "Frames that may wait for the engine; the oldest is dropped.", 1, 10**6),
+    Parameter(
+        "decode_share",
+        _RUNNER.decode_share,
+        "Part of the engine's time that goes to writing answers while frames wait.",
+        0.01,
+        0.99,
+    ),
+    Parameter("max_questions", _RUNNER.max_questions, "Questions waiting or being answered; one more is refused.", 1, 10000),
+    Parameter("max_new_tokens", 128, "Longest free answer, in tokens, unless the request says otherwise.", 1, 100000),
+    Parameter(
+        "ask_timeout", 60.0, "Seconds after which an answer is cut off, unless the request says otherwise.", 0.01, 86400.0
+    ),
+    Parameter(
+        "publish_signature",
+        False,
+        "Fill cache_signature in ~/status: a checksum over the whole KV cache every second, for tests.",
+    ),
+)
+
+Values = Mapping[str, Value]
+
+
+def checked(values: Values) -> dict[str, Value]:
+    """All parameters with their values, each checked. Raises `ConfigError` for the first that cannot work."""
+    return {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
+
+
+def stream_config(values: Values) -> StreamConfig:
+    """The stream's part of the parameters."""
+    return StreamConfig(**{k: values[k] for k in ("chunk_frames", "target_fps", "max_pixels", "system_prompt", "text_base")})  # type: ignore[arg-type]
+
+
+def runner_config(values: Values) -> RunnerConfig:
+    """The engine thread's part of the parameters."""
+    return RunnerConfig(**{k: values[k] for k in ("flush_after", "queue_frames", "decode_share", "max_questions")})  # type: ignore[arg-type]

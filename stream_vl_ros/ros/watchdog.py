@@ -1,0 +1,45 @@
+"""Why no image arrives, in one line that says what to try."""
+
+from __future__ import annotations
+
+import os
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+
+def silence_report(node: Node, topic: str, qos: QoSProfile, seconds: float) -> str:
+    """What is known about a topic on which nothing arrives, and what may help.
+
+    Args:
+        topic: resolved topic name.
+        qos: of our subscription.
+        seconds: for how long nothing has come.
+    """
+    start = f"no image on {topic} for {seconds:.0f} s: "
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        similar = [n for n, kinds in node.get_topic_names_and_types() if "sensor_msgs/msg/Image" in kinds and n != topic]
+        known = f"image topics here are {', '.join(sorted(similar))}" if similar else "there is no image topic at all"
+        return (
+            f"{start}nobody publishes it; {known}. Set image_topic, start the camera, or check ROS_DOMAIN_ID "
+            f"(here {os.environ.get('ROS_DOMAIN_ID', '0')})"
+        )
+    kinds = {p.topic_type for p in publishers}
+    if "sensor_msgs/msg/Image" not in kinds:
+        return f"{start}it carries {', '.join(sorted(kinds))}, not sensor_msgs/msg/Image; choose another image_topic"
+    theirs = ", ".join(f"{p.node_name} ({_reliability(p.qos_profile)})" for p in publishers)
+    ours = _reliability(qos)
+    if ours == "reliable" and any(_reliability(p.qos_profile) == "best_effort" for p in publishers):
+        hint = "a reliable subscription gets nothing from a best_effort publisher: set qos_reliability to best_effort"
+    else:
+        transport = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS", "DEFAULT")
+        hint = (
+            f"FASTDDS_BUILTIN_TRANSPORTS is {transport}: images larger than 512 KiB need LARGE_DATA on both sides, or "
+            "qos_reliability reliable"
+        )
+    return f"{start}{len(publishers)} publisher(s): {theirs}; our subscription is {ours}; {hint}"
+
+
+def _reliability(qos: QoSProfile) -> str:
+    return "reliable" if qos.reliability == ReliabilityPolicy.RELIABLE else "best_effort"

@@ -1,0 +1,260 @@
+"""The engine thread: order, interleaving, accounts, failures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import CancelledError, wait
+
+import numpy as np
+import pytest
+
+from stream_vl_ros.engine import Finish, Question, RunnerConfig, StreamConfig, VideoStream
+from stream_vl_ros.engine.runner import EngineRunner
+from stream_vl_ros.errors import EngineClosedError, FrameError, NoVideoError, RequestError
+
+SECOND = 1_000_000_000
+LONG = Question("What is it?", max_new_tokens=300)
+SHORT = Question("What is it?", max_new_tokens=5)
+
+
+@pytest.fixture(scope="module")
+def video() -> np.ndarray:
+    return np.random.default_rng(4).integers(0, 256, (40, 60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def endless(loaded):
+    """The model with no token that ends an answer, so that answers are as long as asked for."""
+    import dataclasses
+
+    return dataclasses.replace(loaded, eos_ids=frozenset())
+
+
+def make(model, *, fps: float = 0, chunk: int = 4, **config) -> EngineRunner:
+    settings = {"flush_after": 0.2, "queue_policy": "block"} | config
+    return EngineRunner(VideoStream(model, StreamConfig(target_fps=fps, chunk_frames=chunk)), RunnerConfig(**settings))
+
+
+def push(runner: EngineRunner, video: np.ndarray, start: int = 0) -> None:
+    for i, picture in enumerate(video):
+        runner.push(picture, (start + i) * SECOND // 2)
+
+
+def settled(runner: EngineRunner, frames: int, timeout: float = 20.0):
+    """The status once all but `frames` frames are decided."""
+    end = time.monotonic() + timeout
+    while (status := runner.status()).frames.waiting > frames:
+        assert status.frames.balanced
+        assert time.monotonic() < end, status
+        time.sleep(0.01)
+    return status
+
+
+def test_every_frame_is_accounted_for(loaded, video):
+    with make(loaded, fps=1.0) as runner:
+        push(runner, video)
+        status = settled(runner, 0)
+    assert status.frames.balanced
+    assert (status.frames.received, status.frames.ingested, status.frames.skipped, status.frames.dropped) == (40, 20, 20, 0)
+
+
+def test_a_question_sees_exactly_the_frames_before_it(loaded, video):
+    with make(loaded) as runner:
+        push(runner, video[:11])
+        asked = runner.ask(SHORT)
+        push(runner, video[11:], 11)
+        answer = asked.result(20)
+    assert (answer.moment.frames, answer.moment.last_stamp_ns) == (11, 5 * SECOND)
+    alone = VideoStream(loaded, StreamConfig(target_fps=0))
+    alone.append(video[:11], [i / 2 for i in range(11)])
+    assert answer.token_ids == alone.ask(SHORT.text, max_new_tokens=5).token_ids
+
+
+def test_frames_are_ingested_while_an_answer_is_written(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:4])
+        asked = runner.ask(LONG)
+        push(runner, video[4:], 4)
+        during = settled(runner, 0)
+        assert not asked.done(), "the answer was over before the frames were; make it longer"
+        assert during.frames.ingested == 40
+        answer = asked.result(60)
+    assert len(answer.token_ids) == 300 and answer.moment.frames == 4
+
+
+def test_two_questions_are_answered_side_by_side(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        long, short = runner.ask(LONG), runner.ask(SHORT)
+        short.result(20)
+        assert not long.done()
+        assert long.result(60).token_ids[:5] == short.result().token_ids
+
+
+def test_the_stream_does_not_depend_on_questions(endless, video):
+    signatures = []
+    for questions in (0, 3):
+        with make(endless, flush_after=60.0) as runner:
+            for i in range(len(video)):
+                push(runner, video[i : i + 1], i)
+                if questions and i % 7 == 3:
+                    runner.ask(SHORT)
+            signatures.append(runner.call(lambda s: s.signature()).result(30))
+    assert signatures[0] == signatures[1]
+
+
+def test_a_partial_chunk_is_flushed(loaded, video):
+    with make(loaded, chunk=8, flush_after=0.1) as runner:
+        push(runner, video[:3])
+        status = settled(runner, 1)
+    assert (status.frames.ingested, status.frames.waiting) == (2, 1)
+
+
+def test_a_full_queue_drops_the_oldest_and_says_so(loaded, video, caplog):
+    gate = threading.Event()
+    with make(loaded, queue_policy="drop_oldest", queue_frames=6) as runner:
+        held = runner.call(lambda _: gate.wait(20))
+        push(runner, video[:20])
+        asked = runner.ask(SHORT)
+        gate.set()
+        held.result(20)
+        answer = asked.result(20)
+        status = settled(runner, 0)
+    assert status.frames.drops == {"queue_full": 14}
+    assert (answer.moment.frames, answer.moment.first_stamp_ns) == (6, 7 * SECOND)
+    assert "queue_frames" in caplog.text and len([r for r in caplog.records if "behind" in r.message]) == 1
+
+
+def test_bad_frames_are_counted_by_reason_and_nothing_else_changes(loaded, video):
+    def broken() -> np.ndarray:
+        raise FrameError("unknown_encoding", "image encoding 'x' is not supported")
+
+    def crash() -> np.ndarray:
+        raise OSError("truncated")
+
+    with make(loaded) as runner:
+        push(runner, video[:4])
+        runner.push(broken, 2 * SECOND)
+        runner.push(crash, 2 * SECOND)
+        runner.push(np.zeros((0, 5, 3), np.uint8), 2 * SECOND)
+        runner.push(video[4], SECOND)
+        push(runner, video[4:8], 4)
+        status = settled(runner, 0)
+        answer = runner.ask(SHORT).result(20)
+    assert status.frames.drops == {"unknown_encoding": 1, "decode_error": 1, "zero_size": 1, "stamp_backwards": 1}
+    assert status.frames.ingested == 8 and status.frames.balanced
+    assert answer.moment.frames == 8
+
+
+def test_a_chunk_that_fails_is_dropped_and_the_stream_goes_on(loaded, video):
+    language = loaded.native.model.language_model
+    with make(loaded) as runner:
+        push(runner, video[:4])
+        settled(runner, 0)
+        hook = language.layers[0].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
+        push(runner, video[4:8], 4)
+        status = settled(runner, 0)
+        hook.remove()
+        push(runner, video[8:12], 8)
+        after = settled(runner, 0)
+    assert status.frames.drops == {"encode_error": 4} and "none left" in status.problem
+    assert after.frames.ingested == 8 and after.frames.balanced
+
+
+def test_a_question_that_fails_fails_alone(loaded, video):
+    with make(loaded) as runner:
+        with pytest.raises(NoVideoError):
+            runner.ask(SHORT).result(20)
+        push(runner, video[:4])
+        settled(runner, 0)
+        hook = loaded.native.lm_head.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
+        with pytest.raises(RequestError, match="none left"):
+            runner.ask(SHORT).result(20)
+        hook.remove()
+        assert runner.ask(SHORT).result(20).token_ids
+        questions = runner.status().questions
+    assert (questions.asked, questions.answered, questions.failed, questions.active) == (3, 1, 2, 0)
+
+
+def test_a_deadline_cuts_an_answer_off(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:4])
+        answer = runner.ask(Question("What is it?", max_new_tokens=10**6), timeout=0.5).result(20)
+    assert answer.finish is Finish.TIMEOUT and answer.token_ids and not answer.complete
+    assert 0.5 <= answer.total_time < 5
+
+
+def test_a_cancelled_question_stops_at_the_next_token(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:4])
+        asked = runner.ask(Question("What is it?", max_new_tokens=10**6))
+        settled(runner, 0)
+        assert asked.cancel()
+        end = time.monotonic() + 10
+        while runner.status().questions.active:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert runner.ask(SHORT).result(20).token_ids
+    with pytest.raises(CancelledError):
+        asked.result()
+
+
+def test_too_many_questions_are_refused(endless, video):
+    with make(endless, max_questions=2) as runner:
+        push(runner, video[:4])
+        first = [runner.ask(LONG) for _ in range(2)]
+        with pytest.raises(RequestError, match="busy: 2 questions"):
+            runner.ask(SHORT)
+        wait(first, 60)
+        assert runner.ask(SHORT).result(20)
+
+
+def test_remember_makes_the_turn_part_of_the_stream(loaded, video):
+    with make(loaded) as runner:
+        push(runner, video[:7])
+        answer = runner.ask(SHORT, remember=True).result(20)
+        push(runner, video[7:11], 7)
+        status = settled(runner, 0)
+        signature = runner.call(lambda s: s.signature()).result(20)
+    assert status.frames.ingested == 11 and status.frames.balanced
+    alone = VideoStream(loaded, StreamConfig(target_fps=0))
+    alone.append(video[:7], [i / 2 for i in range(7)])
+    alone.remember(SHORT.text, answer.text)
+    alone.append(video[7:11], [i / 2 for i in range(7, 11)])
+    assert alone.signature() == signature
+
+
+def test_reset_keeps_the_accounts(loaded, video):
+    with make(loaded, flush_after=60.0) as runner:
+        push(runner, video[:7])
+        runner.reset().result(20)
+        push(runner, video[:4])
+        status = settled(runner, 0)
+    assert status.frames.drops == {"reset": 3} and status.frames.ingested == 8 and status.frames.balanced
+
+
+def test_closing_fails_what_is_unanswered_and_counts_what_waits(endless, video):
+    runner = make(endless, flush_after=60.0)
+    with runner:
+        push(runner, video[:7])
+        asked = runner.ask(Question("What is it?", max_new_tokens=10**6))
+        settled(runner, 3)
+    with pytest.raises(EngineClosedError):
+        asked.result(5)
+    with pytest.raises(EngineClosedError):
+        runner.push(video[0], 100 * SECOND)
+    status = runner.status()
+    assert status.frames.drops == {"shutdown": 3} and status.frames.balanced
+    assert status.questions.active == 0
+
+
+def test_a_blocking_queue_loses_nothing(loaded, video):
+    with make(loaded, queue_frames=2) as runner:
+        threads = threading.Thread(target=push, args=(runner, video))
+        threads.start()
+        threads.join(30)
+        assert not threads.is_alive()
+        status = settled(runner, 0)
+    assert (status.frames.ingested, status.frames.dropped) == (40, 0)
