@@ -1,0 +1,39 @@
+# Everything runs in .venv, which `make env` fills from PyPI. On a robot with ROS 2 use colcon.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env build demo test lint clean distclean
+
+export PYTHON BAG TOPIC MODEL
+
+ACTIVATE := source scripts/env.sh
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  make demo BAG=my_bag TOPIC=/camera/image_raw MODEL=Qwen/Qwen2.5-VL-3B-Instruct'
+	@echo '  make test ARGS="test/engine -k cache"'
+	@echo '  make env PYTHON=python3.12'
+
+env: ## Create or update .venv with ROS 2, PyTorch and the tools
+	@scripts/setup_env.sh
+
+build: env ## Build the package with colcon into install/
+	@scripts/build.sh
+
+demo: build ## Replay a bag to the node and ask it questions (BAG= TOPIC= MODEL= ARGS=)
+	@$(ACTIVATE); python -m stream_vl_ros.demo $${BAG:+--bag "$$BAG"} \
+		$${TOPIC:+--topic "$$TOPIC"} $${MODEL:+--model "$$MODEL"} $(ARGS)
+
+test: build ## Run the whole test suite (ARGS= for pytest)
+	@$(ACTIVATE); python -m pytest $(ARGS)
+
+lint: env ## Check style and types
+	@$(ACTIVATE); ruff check; ruff format --check; mypy
+
+clean: ## Remove what was built
+	rm -rf build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## Remove .venv as well
+	rm -rf .venv
