@@ -1,0 +1,63 @@
+"""What tests of several folders share: real footage, and private ROS domains."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# With importmode=importlib, test files are not importable by name; this one is loaded from its place.
+_spec = importlib.util.spec_from_file_location("stream_vl_test_footage", Path(__file__).with_name("footage.py"))
+assert _spec is not None and _spec.loader is not None
+_footage = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = _footage
+_spec.loader.exec_module(_footage)
+
+# Domains above 101 use ports that Linux gives to outgoing connections.
+_DOMAINS = range(20, 100)
+
+
+@pytest.fixture(scope="session")
+def footage() -> Callable[[str], Path]:
+    """`footage("vtest")` is the path of a real video; skips the test where that one is not installed."""
+
+    def find(name: str) -> Path:
+        path = _footage.find(name)
+        if path is None:
+            pytest.skip(f"footage {name!r} is not installed: {_footage.SOURCES[name]}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def ros_domain_id() -> Iterator[int]:
+    """A ROS domain that no other test run on this machine uses at the same time."""
+    begin = os.getpid() % len(_DOMAINS)
+    for domain in (*_DOMAINS[begin:], *_DOMAINS[:begin]):
+        with (Path(tempfile.gettempdir()) / f"stream_vl_ros_domain_{domain}.{os.getuid()}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain
+            return
+    pytest.fail("every ROS domain is taken by another test run")
+
+
+@pytest.fixture
+def ros_env(ros_domain_id: int) -> dict[str, str]:
+    """Environment for child processes: the test run's own domain, this machine only, large images allowed."""
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(ros_domain_id),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
+        "PYTHONUNBUFFERED": "1",
+    }
