@@ -59,13 +59,11 @@ class NativeModel:
         )
         return {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
-    def generate(
-        self, inputs: dict[str, Any], max_new_tokens: int, *, text_base: str = "transformers"
-    ) -> NativeAnswer:
+    def generate(self, inputs: dict[str, Any], max_new_tokens: int, *, text_base: str = "transformers") -> NativeAnswer:
         """Greedy answer to prepared inputs.
 
-        `text_base` ``"transformers"`` leaves all positions to the installed transformers; ``"trained"`` passes positions
-        that place text after each video at the largest position + 1.
+        `text_base` ``"transformers"`` leaves all positions to the installed transformers; ``"trained"`` passes
+        positions that place text after each video at the largest position + 1.
         """
         # State that an earlier call left on the model changes the positions of this one.
         self.model.model.rope_deltas = None
@@ -100,9 +98,7 @@ class NativeModel:
         scores: Tensor = output.logits[0].float().cpu()
         return scores
 
-    def trained_positions(
-        self, inputs: dict[str, Any], patch_times: Sequence[Sequence[float]] | None = None
-    ) -> Tensor:
+    def trained_positions(self, inputs: dict[str, Any], patch_times: Sequence[Sequence[float]] | None = None) -> Tensor:
         """Positions as the family was trained: the positions of transformers, its text moved behind each video.
 
         Written independently of the engine's position arithmetic, by walking over the token types.
@@ -115,9 +111,10 @@ class NativeModel:
         """
         config = self.model.config
         merge = config.vision_config.spatial_merge_size
-        rate = getattr(config.vision_config, "tokens_per_second", None)
+        # Qwen2-VL knows no seconds: its patches are one position apart.
+        rate = getattr(config.vision_config, "tokens_per_second", 1)
         grids = inputs["video_grid_thw"].tolist()
-        spacing = inputs.get("second_per_grid_ts")
+        spacing = inputs.get("second_per_grid_ts", [1.0] * len(grids))
         columns: list[tuple[int, int, int]] = []
         following = 0
         video = -1
@@ -135,7 +132,7 @@ class NativeModel:
                 if patch_times is not None:
                     late = int(patch_times[video][t] * rate)
                 else:
-                    late = t if rate is None else int(t * float(spacing[video]) * rate)
+                    late = int(t * float(spacing[video]) * rate)
                 for y in range(rows):
                     columns += [(following + late, following + y, following + x) for x in range(cols)]
             following = max(max(c) for c in columns) + 1

@@ -1,15 +1,45 @@
-"""The engine: a live video in a KV cache, and questions on forks of it. Needs torch and transformers, no ROS."""
+"""The engine: a live video in a KV cache, and questions on forks of it. Needs torch and transformers, no ROS.
 
-from stream_vl_ros.engine.answer import Answer, Finish, Moment
-from stream_vl_ros.engine.config import RunnerConfig, StreamConfig
-from stream_vl_ros.engine.fork import Fork
-from stream_vl_ros.engine.generation import Generation, Question
-from stream_vl_ros.engine.loader import LoadedModel, load_model
-from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
+Importing this package is cheap; torch and transformers are imported with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stream_vl_ros.engine.answer import Answer, Finish, Moment
+    from stream_vl_ros.engine.config import RunnerConfig, StreamConfig
+    from stream_vl_ros.engine.fork import Fork
+    from stream_vl_ros.engine.generation import Generation, Question
+    from stream_vl_ros.engine.loader import LoadedModel, load_model
+    from stream_vl_ros.engine.runner import EngineRunner
+    from stream_vl_ros.engine.runner_state import RunnerStatus
+    from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
+
+_HOMES = {
+    "Answer": "answer",
+    "ChunkReport": "stream",
+    "EngineRunner": "runner",
+    "Finish": "answer",
+    "Fork": "fork",
+    "Generation": "generation",
+    "LoadedModel": "loader",
+    "Moment": "answer",
+    "Question": "generation",
+    "RunnerConfig": "config",
+    "RunnerStatus": "runner_state",
+    "StreamConfig": "config",
+    "StreamSnapshot": "stream",
+    "VideoStream": "stream",
+    "load_model": "loader",
+}
 
 __all__ = [
     "Answer",
     "ChunkReport",
+    "EngineRunner",
     "Finish",
     "Fork",
     "Generation",
@@ -17,8 +47,15 @@ __all__ = [
     "Moment",
     "Question",
     "RunnerConfig",
+    "RunnerStatus",
     "StreamConfig",
     "StreamSnapshot",
     "VideoStream",
     "load_model",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

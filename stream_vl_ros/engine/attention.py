@@ -61,7 +61,9 @@ def cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: 
 
 def cuda_flash_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """FlashAttention as shipped with PyTorch; float16 and bfloat16."""
-    out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
+    out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, causal, False, scale=scale
+    )
     return out, lse
 
 
@@ -156,9 +158,10 @@ def _attention_for_transformers(
 ) -> tuple[Tensor, None]:
     if not isinstance(key, KeyValueParts):
         # The same model used natively, with a cache of transformers' own or none.
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
+        native: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+        return native
     out = attend(query, key, scaling if scaling is not None else query.shape[-1] ** -0.5)
     return out.transpose(1, 2), None
 

@@ -21,7 +21,6 @@ from transformers.cache_utils import Cache
 
 from stream_vl_ros.engine.attention import KeyValueParts
 
-
 _cache_ids = itertools.count()
 
 
@@ -40,7 +39,7 @@ class CacheShape:
         return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """Tokens shared between caches: per layer keys and values, each a view (1, kv_heads, length, head_dim)."""
 
@@ -115,7 +114,7 @@ class KVCache(Cache):
         finally:
             self._pending = 0
 
-    def update(  # type: ignore[override]
+    def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[KeyValueParts, KeyValueParts]:
         """Called by transformers' attention layers: store the new tokens, return all that they attend to."""
@@ -146,7 +145,10 @@ class KVCache(Cache):
         size = (self.rows, s.kv_heads, capacity, s.head_dim)
         buffers = []
         for layer in range(s.layers):
-            pair = (torch.empty(size, dtype=s.dtype, device=s.device), torch.empty(size, dtype=s.dtype, device=s.device))
+            pair = (
+                torch.empty(size, dtype=s.dtype, device=s.device),
+                torch.empty(size, dtype=s.dtype, device=s.device),
+            )
             if self._length:
                 for new, old in zip(pair, self._buffers[layer], strict=True):
                     new[:, :, : self._length] = old[:, :, : self._length]
@@ -165,7 +167,9 @@ class KVCache(Cache):
             raise ValueError(f"a cache of {self.rows} rows cannot be forked; fork the one it came from")
         base = self._base
         if self._length:
-            segment = Segment(tuple((k[:, :, : self._length], v[:, :, : self._length]) for k, v in self._buffers), self._length)
+            segment = Segment(
+                tuple((k[:, :, : self._length], v[:, :, : self._length]) for k, v in self._buffers), self._length
+            )
             self._exported.add(segment)
             base = (*base, segment)
         return KVCache(self.shape, base=base, rows=rows, initial_capacity=initial_capacity)

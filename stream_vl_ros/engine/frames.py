@@ -16,10 +16,7 @@ import torch
 import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
 
-from stream_vl_ros.errors import FrameError
-
-# Narrower pictures than this are refused by the vision tower's own resizing rule.
-MAX_ASPECT_RATIO = 200
+from stream_vl_ros.engine.pictures import check_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +78,6 @@ class PatchGeometry:
         return height // self.factor, width // self.factor
 
 
-def check_size(height: int, width: int) -> None:
-    """Raise `FrameError` for a picture that no vision tower could see anything in."""
-    if height < 1 or width < 1:
-        raise FrameError(
-            "zero_size", f"picture of {width}x{height} pixels: it is empty; check the camera driver's resolution"
-        )
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        raise FrameError(
-            "aspect_ratio",
-            f"picture of {width}x{height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other; "
-            "crop it before it gets here",
-        )
-
-
-def check_pixels(pixels: np.ndarray) -> None:
-    """Raise `FrameError` unless `pixels` is a non-empty uint8 array of shape (height, width, 3)."""
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise FrameError(
-            "bad_array",
-            f"picture of shape {tuple(pixels.shape)} and dtype {pixels.dtype}: expected uint8 of shape "
-            "(height, width, 3) in RGB order",
-        )
-    check_size(pixels.shape[0], pixels.shape[1])
-
-
 def to_patches(
     frames: list[np.ndarray], size: tuple[int, int], geometry: PatchGeometry, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -138,4 +110,5 @@ def _resize(pixels: np.ndarray, size: tuple[int, int], device: torch.device) -> 
     picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)
     if tuple(picture.shape[1:]) == size:
         return picture
-    return tvf.resize(picture, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)
+    resized: Tensor = tvf.resize(picture, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)
+    return resized

@@ -74,7 +74,9 @@ def load_model(source: str = EMBEDDED, *, device: str = "auto", dtype: str = "au
         )
         model = model.to(place).eval().requires_grad_(False)
     except torch.cuda.OutOfMemoryError as error:
-        raise ModelLoadError(f"model {source!r} does not fit on {place}: {error}; use a smaller one or dtype") from error
+        raise ModelLoadError(
+            f"model {source!r} does not fit on {place}: {error}; use a smaller one or dtype"
+        ) from error
     except Exception as error:
         raise ModelLoadError(f"model {source!r} could not be loaded: {_first_line(error)}") from error
     adapter = ADAPTERS[kind](model, processor)
@@ -98,14 +100,14 @@ def _resolve(source: str) -> tuple[str, str]:
     if path.exists():
         if not path.is_dir() or not (path / "config.json").is_file():
             raise ModelLoadError(
-                f"model {source!r}: there is no config.json in it; give the folder of a checkpoint as `save_pretrained` "
-                "writes it"
+                f"model {source!r}: there is no config.json in it; give the folder of a checkpoint as "
+                "`save_pretrained` writes it"
             )
         return str(path), str(path)
     if source.startswith(("/", "./", "../", "~")) or source.count("/") != 1:
         raise ModelLoadError(
-            f"model {source!r}: there is no such folder, and it is no hub id (owner/name) either; use 'embedded' for the "
-            "checkpoint that comes with the package"
+            f"model {source!r}: there is no such folder, and it is no hub id (owner/name) either; use 'embedded' for "
+            "the checkpoint that comes with the package"
         )
     return source, source
 

@@ -18,7 +18,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-NANOSECONDS = 1_000_000_000
+from stream_vl_ros.engine.units import NANOSECONDS
 
 # Stamps are whole nanoseconds, so 1/30 s and its multiples are cut short, and seconds as float64 are off by a
 # quarter of a microsecond at today's dates. Without slack, frame 30 of a 30 fps camera would fall before 1 s.

@@ -101,7 +101,7 @@ def _write(folder: Path, seed: int, model_type: str) -> None:
     import transformers
 
     tokenizer = _tokenizer()
-    processor_class = {
+    processor_class: Any = {
         "qwen2_5_vl": transformers.Qwen2_5_VLProcessor,
         "qwen2_vl": transformers.Qwen2VLProcessor,
     }[model_type]
@@ -123,14 +123,13 @@ def _tokenizer() -> Any:
 
     # All 256 bytes and nothing else: any text can be written, and nothing was learnt.
     vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = transformers.Qwen2TokenizerFast(
+    return transformers.Qwen2TokenizerFast(
         vocab=vocabulary,
         merges=[],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=list(SPECIAL_TOKENS),
     )
-    return tokenizer
 
 
 def _model(model_type: str, tokenizer: Any) -> Any:
@@ -156,7 +155,14 @@ def _model(model_type: str, tokenizer: Any) -> Any:
         config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=_RECIPE["vision"], **tokens)
         model = transformers.Qwen2_5_VLForConditionalGeneration(config)
     else:
-        vision = {"depth": 2, "embed_dim": 64, "hidden_size": 128, "num_heads": 2, "mlp_ratio": 2, "initializer_range": 0.1}
+        vision = {
+            "depth": 2,
+            "embed_dim": 64,
+            "hidden_size": 128,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "initializer_range": 0.1,
+        }
         config = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **tokens)
         model = transformers.Qwen2VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]

@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from stream_vl_ros.engine.answer import Answer, Finish
 from stream_vl_ros.engine.config import RunnerConfig
-from stream_vl_ros.engine.counters import ChunkTimes, FrameCounters, QuestionCounters
-from stream_vl_ros.engine.generation import Generation, Question
+from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
+from stream_vl_ros.engine.generation import Question
+from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
 from stream_vl_ros.errors import EngineClosedError, FrameError, RequestError, StreamVLError
 from stream_vl_ros.throttle import ThrottledLog
@@ -27,65 +26,6 @@ from stream_vl_ros.throttle import ThrottledLog
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Incoming:
-    picture: Picture
-    stamp_ns: int
-    arrived: float
-
-
-@dataclass(slots=True)
-class _Request:
-    question: Question
-    remember: bool
-    future: Future[Answer]
-    asked_at: float
-    deadline: float
-    generation: Generation | None = None
-
-
-@dataclass(slots=True)
-class _Control:
-    action: Callable[[], object]
-    future: Future[object]
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerStatus:
-    """The stream and its accounts at one moment.
-
-    Attributes:
-        frames, questions, chunks: counters.
-        cache_tokens, cache_bytes: what the stream's KV cache holds and occupies.
-        frame_size: height and width of an encoded frame in pixels; None before the first.
-        first_stamp_ns, last_stamp_ns: of the frames in the cache; 0 without any.
-        problem: the last thing that went wrong, in words; empty if nothing did.
-    """
-
-    frames: FrameCounters
-    questions: QuestionCounters
-    chunks: ChunkTimes
-    cache_tokens: int
-    cache_bytes: int
-    frame_size: tuple[int, int] | None
-    first_stamp_ns: int
-    last_stamp_ns: int
-    problem: str
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What more than one thread reads or writes, always under `changed`."""
-
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    queue: deque[_Incoming | _Request | _Control] = field(default_factory=deque)
-    frames: FrameCounters = field(default_factory=FrameCounters)
-    questions: QuestionCounters = field(default_factory=QuestionCounters)
-    chunks: ChunkTimes = field(default_factory=ChunkTimes)
-    problem: str = ""
-    closing: bool = False
 
 
 class EngineRunner:
@@ -97,8 +37,8 @@ class EngineRunner:
     def __init__(self, stream: VideoStream, config: RunnerConfig | None = None) -> None:
         self.config = config or RunnerConfig()
         self._stream = stream
-        self._shared = _Shared()
-        self._active: list[_Request] = []
+        self._shared = Shared()
+        self._active: list[Request] = []
         self._pending_since = 0.0
         self._throttled = ThrottledLog(log)
         self._facts = self._stream_facts()
@@ -138,7 +78,7 @@ class EngineRunner:
             shared.frames.received += 1
             if shared.frames.queued >= self.config.queue_frames:
                 self._drop_oldest()
-            shared.queue.append(_Incoming(picture, stamp_ns, time.monotonic()))
+            shared.queue.append(Incoming(picture, stamp_ns, time.monotonic()))
             shared.frames.queued += 1
             shared.changed.notify_all()
 
@@ -162,7 +102,7 @@ class EngineRunner:
             EngineClosedError: after `close`.
         """
         now = time.monotonic()
-        request = _Request(question, remember, Future(), now, now + timeout)
+        request = Request(question, remember, Future(), now, now + timeout)
         shared = self._shared
         with shared.changed:
             self._check_open()
@@ -181,7 +121,7 @@ class EngineRunner:
         future: Future[T] = Future()
         with self._shared.changed:
             self._check_open()
-            self._shared.queue.append(_Control(lambda: action(self._stream), future))  # type: ignore[arg-type]
+            self._shared.queue.append(Control(lambda: action(self._stream), future))
             self._shared.changed.notify_all()
         return future
 
@@ -227,15 +167,15 @@ class EngineRunner:
 
     def _drop_oldest(self) -> None:
         for i, item in enumerate(self._shared.queue):
-            if isinstance(item, _Incoming):
+            if isinstance(item, Incoming):
                 del self._shared.queue[i]
                 break
         self._shared.frames.queued -= 1
         self._count_drop(
             "queue_full",
             1,
-            f"the engine is behind: {self.config.queue_frames} frames wait (queue_frames), the oldest is dropped; lower "
-            "target_fps or max_pixels, or use a faster device",
+            f"the engine is behind: {self.config.queue_frames} frames wait (queue_frames), the oldest is dropped; "
+            "lower target_fps or max_pixels, or use a faster device",
         )
 
     def _count_drop(self, reason: str, count: int, message: str) -> None:
@@ -255,7 +195,9 @@ class EngineRunner:
         while True:
             with shared.changed:
                 if not self._active:
-                    shared.changed.wait_for(lambda: shared.closing or shared.queue or self._flush_due(), self._until_flush())
+                    shared.changed.wait_for(
+                        lambda: shared.closing or shared.queue or self._flush_due(), self._until_flush()
+                    )
                 if shared.closing:
                     break
             spent = self._take_in()
@@ -271,7 +213,7 @@ class EngineRunner:
                 item = None
                 if not self._flush_due():
                     item = self._shared.queue.popleft() if self._shared.queue else None
-                    if isinstance(item, _Incoming):
+                    if isinstance(item, Incoming):
                         self._shared.frames.queued -= 1
                         self._shared.frames.in_hand += 1
                         self._shared.changed.notify_all()
@@ -280,10 +222,10 @@ class EngineRunner:
             started = time.perf_counter()
             if item is None:
                 self._encode(self._stream.flush)
-            elif isinstance(item, _Incoming):
+            elif isinstance(item, Incoming):
                 if not self._accept(item) or not self._encode(self._stream.encode_chunk):
                     continue
-            elif isinstance(item, _Request):
+            elif isinstance(item, Request):
                 self._begin(item)
             else:
                 _fulfil(item.future, item.action)
@@ -291,7 +233,7 @@ class EngineRunner:
                     self._facts = self._stream_facts()
             return time.perf_counter() - started
 
-    def _accept(self, item: _Incoming) -> bool:
+    def _accept(self, item: Incoming) -> bool:
         kept, reason, message = False, "", ""
         try:
             kept = self._stream.offer(item.picture, item.stamp_ns)
@@ -349,7 +291,7 @@ class EngineRunner:
     def _has_pair(self) -> bool:
         return len(self._stream.pending) >= self._stream.model.adapter.geometry.temporal
 
-    def _begin(self, request: _Request) -> None:
+    def _begin(self, request: Request) -> None:
         if not self._still_wanted(request):
             return
         try:
@@ -373,7 +315,7 @@ class EngineRunner:
             if waiting and time.perf_counter() >= until:
                 return
 
-    def _step(self, request: _Request) -> None:
+    def _step(self, request: Request) -> None:
         generation = request.generation
         assert generation is not None
         if generation.done:
@@ -388,7 +330,7 @@ class EngineRunner:
             return
         self._settle(request)
 
-    def _still_wanted(self, request: _Request) -> bool:
+    def _still_wanted(self, request: Request) -> bool:
         """False, and everything put away, if the caller gave up or the deadline passed."""
         generation = request.generation
         if request.future.cancelled():
@@ -400,13 +342,13 @@ class EngineRunner:
             return True
         if generation is None:
             waited = time.monotonic() - request.asked_at
-            self._fail(request, RequestError(f"timed out after {waited:.1f} s before the question was read; allow more time"))
+            self._fail(request, RequestError(f"timed out after {waited:.1f} s, unread; allow more time (timeout)"))
             return False
         generation.stop(Finish.TIMEOUT)
         self._settle(request)
         return False
 
-    def _settle(self, request: _Request) -> None:
+    def _settle(self, request: Request) -> None:
         generation = request.generation
         assert generation is not None
         if not generation.done:
@@ -427,17 +369,17 @@ class EngineRunner:
         self._retire(request, answered=answer.complete)
         _fulfil(request.future, lambda: answer)
 
-    def _fail(self, request: _Request, error: Exception) -> None:
+    def _fail(self, request: Request, error: Exception) -> None:
         if request.generation is not None:
             request.generation.stop(Finish.CANCELLED)
         self._retire(request, answered=False)
         if not isinstance(error, StreamVLError):
-            log.exception("question %r failed", request.question.text)
+            log.error("question %r failed", request.question.text, exc_info=error)
             error = RequestError(f"the engine could not answer: {type(error).__name__}: {error}")
         if not request.future.cancelled():
             request.future.set_exception(error)
 
-    def _retire(self, request: _Request, *, answered: bool) -> None:
+    def _retire(self, request: Request, *, answered: bool) -> None:
         if request in self._active:
             self._active.remove(request)
         with self._shared.changed:
@@ -457,9 +399,9 @@ class EngineRunner:
             self._shared.changed.notify_all()
         closed = EngineClosedError("the engine was shut down before it could answer")
         for item in items:
-            if isinstance(item, _Request):
+            if isinstance(item, Request):
                 self._fail(item, closed)
-            elif isinstance(item, _Control) and not item.future.cancelled():
+            elif isinstance(item, Control) and not item.future.cancelled():
                 item.future.set_exception(closed)
         for request in list(self._active):
             self._fail(request, closed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stream_vl_ros.engine.positions import NANOSECONDS
+from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.errors import FrameError
 
 # A camera at exactly the target rate jitters by some milliseconds around it. A frame may come this part of a

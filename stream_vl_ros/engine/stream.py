@@ -15,12 +15,14 @@ from stream_vl_ros.engine.answer import Answer, Moment
 from stream_vl_ros.engine.cache import KVCache, Snapshot
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.fork import Fork
-from stream_vl_ros.engine.frames import Frame, check_pixels, to_patches
+from stream_vl_ros.engine.frames import Frame, to_patches
 from stream_vl_ros.engine.generation import DEFAULT_MAX_NEW_TOKENS, Generation, Question
 from stream_vl_ros.engine.loader import LoadedModel
-from stream_vl_ros.engine.positions import NANOSECONDS, VideoSegment, text_positions
+from stream_vl_ros.engine.pictures import check_pixels
+from stream_vl_ros.engine.positions import VideoSegment, text_positions
 from stream_vl_ros.engine.prompt import PromptPieces, check_choices
 from stream_vl_ros.engine.sampling import FrameSampler
+from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.errors import NoVideoError
 
 Picture = np.ndarray | Callable[[], np.ndarray]
@@ -127,7 +129,8 @@ class VideoStream:
             self._sampler = before
             raise
         if self._size is None:
-            self._size = self.model.adapter.geometry.frame_size(*pixels.shape[:2], self.config.max_pixels)
+            height, width, _ = pixels.shape
+            self._size = self.model.adapter.geometry.frame_size(height, width, self.config.max_pixels)
         self._pending.append(Frame(pixels, stamp_ns, time_ns))
         return True
 
@@ -188,9 +191,7 @@ class VideoStream:
         asked_at = time.monotonic() if asked_at is None else asked_at
         return Generation(self.model, self.pieces, self.fork(), question, asked_at)
 
-    def ask(
-        self, question: str, choices: Sequence[str] = (), max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    ) -> Answer:
+    def ask(self, question: str, choices: Sequence[str] = (), max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS) -> Answer:
         """Answer a question about the video so far, on a fork. The stream does not change.
 
         Args:
@@ -280,9 +281,7 @@ class VideoStream:
             return self._state.segment
         assert self._size is not None
         adapter = self.model.adapter
-        return VideoSegment(
-            self._state.text_position, adapter.geometry.grid(*self._size), adapter.tokens_per_second
-        )
+        return VideoSegment(self._state.text_position, adapter.geometry.grid(*self._size), adapter.tokens_per_second)
 
     @torch.inference_mode()
     def _encode(self, count: int) -> ChunkReport:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stream_vl_ros.engine.frames import check_size
+from stream_vl_ros.engine.pictures import check_size
 from stream_vl_ros.errors import FrameError
 
 # Bytes per pixel and, of those, which make red, green and blue.
@@ -35,15 +35,15 @@ class ImageMessage(Protocol):
 def to_rgb(message: ImageMessage) -> np.ndarray:
     """The picture of a message: uint8 of shape (height, width, 3) in RGB order, row padding removed.
 
-    Raises `FrameError` with reason ``zero_size``, ``aspect_ratio``, ``unknown_encoding``, ``bad_step`` or ``short_data``.
+    Raises `FrameError` with reason ``zero_size``, ``aspect_ratio``, ``unknown_encoding``, ``bad_step``, ``short_data``.
     """
     height, width, step = message.height, message.width, message.step
     check_size(height, width)
     if message.encoding not in _LAYOUTS:
         raise FrameError(
             "unknown_encoding",
-            f"image encoding {message.encoding!r} is not supported; supported are {', '.join(_LAYOUTS)}: set the camera "
-            "driver to one of them, or put image_proc in between",
+            f"image encoding {message.encoding!r} is not supported; supported are {', '.join(_LAYOUTS)}: set the "
+            "camera driver to one of them, or put image_proc in between",
         )
     size, order = _LAYOUTS[message.encoding]
     if step < width * size:
@@ -56,8 +56,8 @@ def to_rgb(message: ImageMessage) -> np.ndarray:
     if data.size < step * height:
         raise FrameError(
             "short_data",
-            f"image data holds {data.size} bytes but step x height = {step} x {height} = {step * height}: the message was "
-            "cut off or its size is wrong; check the camera driver",
+            f"image data holds {data.size} bytes but step x height = {step} x {height} = {step * height}: the message "
+            "was cut off or its size is wrong; check the camera driver",
         )
     rows = data[: step * height].reshape(height, step)[:, : width * size].reshape(height, width, size)
     return np.ascontiguousarray(rows if order == (0, 1, 2) and size == 3 else rows[:, :, list(order)])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from builtin_interfaces.msg import Time
 
 from stream_vl_ros.engine.answer import Answer, Finish
-from stream_vl_ros.engine.positions import NANOSECONDS
-from stream_vl_ros.engine.runner import RunnerStatus
+from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.srv import Ask
+
+if TYPE_CHECKING:
+    from stream_vl_ros.engine.runner_state import RunnerStatus
 
 
 def to_ns(stamp: Time) -> int:
@@ -49,9 +53,7 @@ def fill_response(response: Ask.Response, answer: Answer) -> Ask.Response:
     return response
 
 
-def answer_message(
-    number: int, request: Ask.Request, response: Ask.Response, frame_id: str, now: Time
-) -> AnswerMsg:
+def answer_message(number: int, request: Ask.Request, response: Ask.Response, frame_id: str, now: Time) -> AnswerMsg:
     """What is published of a request and its response."""
     message = AnswerMsg()
     message.header.stamp = response.last_stamp if response.frames_seen else now

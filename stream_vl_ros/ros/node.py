@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 import rclpy
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -18,23 +19,20 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future as RosFuture
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from stream_vl_ros.engine.generation import Question
-from stream_vl_ros.engine.loader import LoadedModel, load_model
-from stream_vl_ros.engine.runner import EngineRunner
-from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
-from stream_vl_ros.ros.images import to_rgb
 from stream_vl_ros.ros.logs import RosLogHandler
-from stream_vl_ros.ros.messages import answer_message, fill_response, status_message, to_ns
-from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked, runner_config, stream_config
+from stream_vl_ros.ros.messages import answer_message, fill_response
+from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
 from stream_vl_ros.ros.watchdog import silence_report
 from stream_vl_ros.srv import Ask
+
+if TYPE_CHECKING:
+    from stream_vl_ros.ros.session import Session
 
 NODE_NAME = "stream_vl"
 STATUS_PERIOD = 1.0
@@ -57,8 +55,7 @@ class StreamVLNode(Node):
         self._values = self._declare()
         self._state, self._message = "loading", ""
         self._started = self._last_image = time.monotonic()
-        self._model: LoadedModel | None = None
-        self._runner: EngineRunner | None = None
+        self._session: Session | None = None
         self._signature: Future[str] | None = None
         self._signature_text = ""
         self._frame_id = ""
@@ -88,17 +85,12 @@ class StreamVLNode(Node):
         return checked(values)
 
     def _load(self) -> None:
-        values = self._values
+        self.get_logger().info(f"loading model {self._values['model']!r}")
         try:
-            if threads := int(values["cpu_threads"]):
-                import torch
+            # Importing torch and transformers takes seconds, in which the node can already be seen and stopped.
+            from stream_vl_ros.ros.session import Session
 
-                torch.set_num_threads(threads)
-            self.get_logger().info(f"loading model {values['model']!r}")
-            model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
-            runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values))
-            runner.start()
-            self._model, self._runner = model, runner
+            self._session = Session.open(self._values)
         except StreamVLError as error:
             self._state, self._message = "error", str(error)
             self.get_logger().error(str(error))
@@ -109,46 +101,41 @@ class StreamVLNode(Node):
             self._ready.trigger()
 
     def _on_loaded(self) -> None:
-        if self._model is None:
+        if self._session is None:
             self._publish_status()
             return
-        if not self._model.answers_mean_something:
+        if not self._session.model.answers_mean_something:
             self.get_logger().warning("this is the seeded random checkpoint: its answers mean nothing")
         self._last_image = time.monotonic()
         self._subscription = self.create_subscription(Image, self._topic, self._on_image, self._image_qos)
         self._state = "ready"
         seconds = time.monotonic() - self._started
-        self.get_logger().info(f"ready after {seconds:.1f} s, watching {self._topic} ({self._values['qos_reliability']})")
+        self.get_logger().info(
+            f"ready after {seconds:.1f} s, watching {self._topic} ({self._values['qos_reliability']})"
+        )
         self._publish_status()
 
     def close(self) -> None:
         """Stop the engine; waiting questions get an error."""
-        if self._runner is not None:
-            self._runner.close(CLOSE_TIMEOUT)
+        if self._session is not None:
+            self._session.close(CLOSE_TIMEOUT)
         self._bridge.close()
         logging.getLogger("stream_vl_ros").removeHandler(self._bridge)
 
     # --- callbacks ------------------------------------------------------------------------------------------
 
     def _on_image(self, message: Image) -> None:
-        assert self._runner is not None
+        assert self._session is not None
         self._last_image = time.monotonic()
         self._frame_id = message.header.frame_id
         with contextlib.suppress(EngineClosedError):
-            self._runner.push(functools.partial(to_rgb, message), to_ns(message.header.stamp))
+            self._session.push(message)
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         self._answers += 1
         number = self._answers
         try:
-            runner = self._require_runner()
-            question = Question(
-                request.question,
-                tuple(request.choices),
-                request.max_new_tokens or int(self._values["max_new_tokens"]),
-            )
-            timeout = _timeout(request.timeout) or float(self._values["ask_timeout"])
-            answer = await self._awaitable(runner.ask(question, timeout=timeout, remember=request.remember))
+            answer = await self._awaitable(self._require_session().ask(request))
             fill_response(response, answer)
         except StreamVLError as error:
             response.success, response.error = False, str(error)
@@ -160,24 +147,23 @@ class StreamVLNode(Node):
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            await self._awaitable(self._require_runner().reset())
+            await self._awaitable(self._require_session().reset())
             response.success, response.message = True, "all video is forgotten"
         except StreamVLError as error:
             response.success, response.message = False, str(error)
         return response
 
     def _publish_status(self) -> None:
-        message = StreamStatus() if self._runner is None else status_message(self._runner.status())
+        message = StreamStatus() if self._session is None else self._session.status()
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = self._frame_id
         message.state = self._state
         message.image_topic = self._topic
         message.publishers = self.count_publishers(self._topic)
-        message.cache_signature = self._latest_signature()
-        message.model = self._model.name if self._model else str(self._values["model"])
-        if self._model is not None:
-            message.device = str(self._model.adapter.device)
-            message.dtype = str(self._model.adapter.dtype).removeprefix("torch.")
+        if self._session is None:
+            message.model = str(self._values["model"])
+        else:
+            message.cache_signature = self._latest_signature(self._session)
             self._watch_silence(message)
         if self._message:
             message.message = self._message
@@ -198,30 +184,30 @@ class StreamVLNode(Node):
             self._silence_told = silent
             self.get_logger().warning(text)
 
-    def _latest_signature(self) -> str:
-        if self._runner is None or not self.get_parameter("publish_signature").value:
+    def _latest_signature(self, session: Session) -> str:
+        if not self._values["publish_signature"]:
             return ""
         if self._signature is not None and self._signature.done():
             self._signature_text = self._signature.result()
             self._signature = None
         if self._signature is None:
             with contextlib.suppress(EngineClosedError):
-                self._signature = self._runner.call(lambda stream: stream.signature())
+                self._signature = session.signature()
         return self._signature_text
 
-    def _require_runner(self) -> EngineRunner:
-        if self._runner is not None:
-            return self._runner
+    def _require_session(self) -> Session:
+        if self._session is not None:
+            return self._session
         seconds = time.monotonic() - self._started
         if self._state == "error":
             raise StreamVLError(f"not ready: the model could not be loaded: {self._message}")
         raise StreamVLError(f"not ready: loading {self._values['model']!r} for {seconds:.0f} s; ask again in a moment")
 
-    def _awaitable(self, future: Future) -> RosFuture:  # type: ignore[type-arg]
+    def _awaitable(self, future: Future[Any]) -> RosFuture:
         """A future of the engine's thread as one that rclpy's executor can await."""
         awaited = RosFuture()
 
-        def done(finished: Future) -> None:  # type: ignore[type-arg]
+        def done(finished: Future[Any]) -> None:
             error = finished.exception()
             if error is None:
                 awaited.set_result(finished.result())
@@ -233,12 +219,6 @@ class StreamVLNode(Node):
 
         future.add_done_callback(done)
         return awaited
-
-
-def _timeout(seconds: float) -> float:
-    if not 0 <= seconds < float("inf"):
-        raise ConfigError(f"timeout={seconds}: must be a number of seconds, or 0 for the node's ask_timeout")
-    return seconds
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT, RunnerConfig, StreamConfig
 from stream_vl_ros.errors import ConfigError
@@ -50,7 +51,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "model",
         "embedded",
-        "Checkpoint: 'embedded' (comes with the package), 'random' (seeded, answers mean nothing), a folder, or a hub id.",
+        "Checkpoint: 'embedded' (comes with the package), 'random' (answers mean nothing), a folder, or a hub id.",
     ),
     Parameter("device", "auto", "Where the model runs: 'auto' (CUDA if there is one), 'cpu', 'cuda', 'cuda:1', ..."),
     Parameter(
@@ -64,7 +65,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "qos_reliability",
         "best_effort",
-        "QoS of the image subscription: 'best_effort' takes any publisher's images, 'reliable' asks for lost ones again.",
+        "QoS of the image subscription: 'best_effort' takes any publisher, 'reliable' asks for lost images again.",
         allowed=("best_effort", "reliable"),
     ),
     Parameter("qos_depth", 10, "Images that the middleware keeps for the node.", 1, 10000),
@@ -91,7 +92,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         3600.0,
     ),
     Parameter(
-        "max_pixels", _STREAM.max_pixels, "Pixels of an encoded frame at the most; 0 is the checkpoint's limit.", 0, 10**8
+        "max_pixels",
+        _STREAM.max_pixels,
+        "Pixels of an encoded frame at the most; 0 is the checkpoint's limit.",
+        0,
+        10**8,
     ),
     Parameter("system_prompt", DEFAULT_SYSTEM_PROMPT, "Text of the system turn in front of the video."),
     Parameter(
@@ -100,7 +105,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Position of text after video: 'trained' as the models were, 'transformers' as the installed version does.",
         allowed=("trained", "transformers"),
     ),
-    Parameter("queue_frames", _RUNNER.queue_frames, "Frames that may wait for the engine; the oldest is dropped.", 1, 10**6),
+    Parameter(
+        "queue_frames", _RUNNER.queue_frames, "Frames that may wait for the engine; the oldest is dropped.", 1, 10**6
+    ),
     Parameter(
         "decode_share",
         _RUNNER.decode_share,
@@ -108,10 +115,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         0.01,
         0.99,
     ),
-    Parameter("max_questions", _RUNNER.max_questions, "Questions waiting or being answered; one more is refused.", 1, 10000),
+    Parameter(
+        "max_questions", _RUNNER.max_questions, "Questions waiting or being answered; one more is refused.", 1, 10000
+    ),
     Parameter("max_new_tokens", 128, "Longest free answer, in tokens, unless the request says otherwise.", 1, 100000),
     Parameter(
-        "ask_timeout", 60.0, "Seconds after which an answer is cut off, unless the request says otherwise.", 0.01, 86400.0
+        "ask_timeout",
+        60.0,
+        "Seconds after which an answer is cut off, unless the request says otherwise.",
+        0.01,
+        86400.0,
     ),
     Parameter(
         "publish_signature",
@@ -130,9 +143,13 @@ def checked(values: Values) -> dict[str, Value]:
 
 def stream_config(values: Values) -> StreamConfig:
     """The stream's part of the parameters."""
-    return StreamConfig(**{k: values[k] for k in ("chunk_frames", "target_fps", "max_pixels", "system_prompt", "text_base")})  # type: ignore[arg-type]
+    return StreamConfig(**_some(values, "chunk_frames", "target_fps", "max_pixels", "system_prompt", "text_base"))
 
 
 def runner_config(values: Values) -> RunnerConfig:
     """The engine thread's part of the parameters."""
-    return RunnerConfig(**{k: values[k] for k in ("flush_after", "queue_frames", "decode_share", "max_questions")})  # type: ignore[arg-type]
+    return RunnerConfig(**_some(values, "flush_after", "queue_frames", "decode_share", "max_questions"))
+
+
+def _some(values: Values, *names: str) -> dict[str, Any]:
+    return {name: values[name] for name in names}

@@ -19,7 +19,9 @@ def silence_report(node: Node, topic: str, qos: QoSProfile, seconds: float) -> s
     start = f"no image on {topic} for {seconds:.0f} s: "
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        similar = [n for n, kinds in node.get_topic_names_and_types() if "sensor_msgs/msg/Image" in kinds and n != topic]
+        similar = [
+            n for n, kinds in node.get_topic_names_and_types() if "sensor_msgs/msg/Image" in kinds and n != topic
+        ]
         known = f"image topics here are {', '.join(sorted(similar))}" if similar else "there is no image topic at all"
         return (
             f"{start}nobody publishes it; {known}. Set image_topic, start the camera, or check ROS_DOMAIN_ID "

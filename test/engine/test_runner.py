@@ -56,7 +56,12 @@ def test_every_frame_is_accounted_for(loaded, video):
         push(runner, video)
         status = settled(runner, 0)
     assert status.frames.balanced
-    assert (status.frames.received, status.frames.ingested, status.frames.skipped, status.frames.dropped) == (40, 20, 20, 0)
+    assert (status.frames.received, status.frames.ingested, status.frames.skipped, status.frames.dropped) == (
+        40,
+        20,
+        20,
+        0,
+    )
 
 
 def test_a_question_sees_exactly_the_frames_before_it(loaded, video):
@@ -169,7 +174,9 @@ def test_a_question_that_fails_fails_alone(loaded, video):
             runner.ask(SHORT).result(20)
         push(runner, video[:4])
         settled(runner, 0)
-        hook = loaded.native.lm_head.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
+        hook = loaded.native.lm_head.register_forward_pre_hook(
+            lambda *_: (_ for _ in ()).throw(MemoryError("none left"))
+        )
         with pytest.raises(RequestError, match="none left"):
             runner.ask(SHORT).result(20)
         hook.remove()

@@ -1,0 +1,80 @@
+"""What the engine thread and its callers share: work that is queued, counters, and what is told of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from stream_vl_ros.engine.answer import Answer
+from stream_vl_ros.engine.counters import ChunkTimes, FrameCounters, QuestionCounters
+from stream_vl_ros.engine.generation import Generation, Question
+from stream_vl_ros.engine.stream import Picture
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A frame in the queue."""
+
+    picture: Picture
+    stamp_ns: int
+    arrived: float
+
+
+@dataclass(slots=True)
+class Request:
+    """A question, in the queue or being answered."""
+
+    question: Question
+    remember: bool
+    future: Future[Answer]
+    asked_at: float
+    deadline: float
+    generation: Generation | None = None
+
+
+@dataclass(slots=True)
+class Control:
+    """Something to run on the engine thread."""
+
+    action: Callable[[], object]
+    future: Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerStatus:
+    """The stream and its accounts at one moment.
+
+    Attributes:
+        frames, questions, chunks: counters.
+        cache_tokens, cache_bytes: what the stream's KV cache holds and occupies.
+        frame_size: height and width of an encoded frame in pixels; None before the first.
+        first_stamp_ns, last_stamp_ns: of the frames in the cache; 0 without any.
+        problem: the last thing that went wrong, in words; empty if nothing did.
+    """
+
+    frames: FrameCounters
+    questions: QuestionCounters
+    chunks: ChunkTimes
+    cache_tokens: int
+    cache_bytes: int
+    frame_size: tuple[int, int] | None
+    first_stamp_ns: int
+    last_stamp_ns: int
+    problem: str
+
+
+@dataclass(slots=True)
+class Shared:
+    """What more than one thread reads or writes, always under `changed`."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    queue: deque[Incoming | Request | Control] = field(default_factory=deque)
+    frames: FrameCounters = field(default_factory=FrameCounters)
+    questions: QuestionCounters = field(default_factory=QuestionCounters)
+    chunks: ChunkTimes = field(default_factory=ChunkTimes)
+    problem: str = ""
+    closing: bool = False

@@ -1,0 +1,77 @@
+"""The engine behind the node: a loaded model and its running stream.
+
+Importing this module imports torch and transformers, which takes seconds: the node does it off its executor.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+import torch
+from sensor_msgs.msg import Image
+
+from stream_vl_ros.engine.answer import Answer
+from stream_vl_ros.engine.generation import Question
+from stream_vl_ros.engine.loader import LoadedModel, load_model
+from stream_vl_ros.engine.runner import EngineRunner
+from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.ros.images import to_rgb
+from stream_vl_ros.ros.messages import status_message, to_ns
+from stream_vl_ros.ros.parameters import Value, runner_config, stream_config
+from stream_vl_ros.srv import Ask
+
+
+class Session:
+    """A model and one stream on the engine's thread. Safe to use from any thread."""
+
+    def __init__(self, model: LoadedModel, values: Mapping[str, Value]) -> None:
+        self.model = model
+        self._max_new_tokens = int(values["max_new_tokens"])
+        self._timeout = float(values["ask_timeout"])
+        self._runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values))
+        self._runner.start()
+
+    @staticmethod
+    def open(values: Mapping[str, Value]) -> Session:
+        """Load the model and start. Raises `ModelLoadError`."""
+        if threads := int(values["cpu_threads"]):
+            torch.set_num_threads(threads)
+        model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
+        return Session(model, values)
+
+    def push(self, message: Image) -> None:
+        """Hand over an image; it is decoded on the engine's thread, if it is kept."""
+        self._runner.push(functools.partial(to_rgb, message), to_ns(message.header.stamp))
+
+    def ask(self, request: Ask.Request) -> Future[Answer]:
+        """Queue a question. Raises `StreamVLError` for one that cannot be asked."""
+        if not 0 <= request.timeout < float("inf"):
+            raise ConfigError(
+                f"timeout={request.timeout}: must be a number of seconds, or 0 for the node's ask_timeout"
+            )
+        question = Question(request.question, tuple(request.choices), request.max_new_tokens or self._max_new_tokens)
+        return self._runner.ask(question, timeout=request.timeout or self._timeout, remember=request.remember)
+
+    def reset(self) -> Future[None]:
+        """Forget all video."""
+        return self._runner.reset()
+
+    def signature(self) -> Future[str]:
+        """Checksum of the stream."""
+        return self._runner.call(lambda stream: stream.signature())
+
+    def status(self) -> StreamStatus:
+        """The session's part of the status message."""
+        message = status_message(self._runner.status())
+        message.model = self.model.name
+        message.device = str(self.model.adapter.device)
+        message.dtype = str(self.model.adapter.dtype).removeprefix("torch.")
+        return message
+
+    def close(self, timeout: float) -> None:
+        """Stop; questions that are not answered yet fail."""
+        self._runner.close(timeout)

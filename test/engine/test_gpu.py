@@ -1,0 +1,63 @@
+"""The same promises on CUDA: skipped where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stream_vl_ros.bench.native import NativeModel, user_turn
+from stream_vl_ros.engine import StreamConfig, VideoStream, load_model
+from stream_vl_ros.engine.attention import cuda_efficient_kernel, cuda_flash_kernel, math_kernel
+from stream_vl_ros.engine.random_checkpoint import random_checkpoint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+QUESTION = "What happened before the red car?"
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "tolerance"),
+    [
+        (cuda_flash_kernel, torch.bfloat16, 2e-2),
+        (cuda_flash_kernel, torch.float16, 3e-3),
+        (cuda_efficient_kernel, torch.float32, 1e-4),
+        (cuda_efficient_kernel, torch.bfloat16, 2e-2),
+    ],
+)
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 777), (33, 33), (48, 2000)])
+def test_kernels_match_the_definition(kernel, dtype, tolerance, queries, keys, causal):
+    if causal and queries != keys:
+        pytest.skip("causal attention is only asked for among the new tokens")
+    generator = torch.Generator("cuda").manual_seed(0)
+    q = torch.randn(2, 4, queries, 64, device="cuda", dtype=dtype, generator=generator)
+    k, v = (torch.randn(2, 4, keys, 64, device="cuda", dtype=dtype, generator=generator) for _ in range(2))
+    out, lse = kernel(q, k, v, 0.125, causal)
+    expected_out, expected_lse = math_kernel(q, k, v, 0.125, causal)
+    assert (out - expected_out).abs().max() < tolerance
+    assert (lse - expected_lse).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("chunk_frames", [2, 4, 64])
+def test_float32_answers_are_native(tmp_path_factory, chunk_frames):
+    folder = str(random_checkpoint(3, folder=tmp_path_factory.mktemp("checkpoint")))
+    video = np.random.default_rng(5).integers(0, 256, (13, 90, 120, 3), dtype=np.uint8)
+    native = NativeModel(folder, device="cuda")
+    expected = native.generate(
+        native.inputs(native.prompt([user_turn(QUESTION)]), [video], 2.0), 12, text_base="trained"
+    )
+    stream = VideoStream(
+        load_model(folder, device="cuda", dtype="float32"), StreamConfig(target_fps=0, chunk_frames=chunk_frames)
+    )
+    stream.append(video, [i / 2 for i in range(13)])
+    signature = stream.signature()
+    with stream.fork() as fork:
+        logits = fork.feed(stream.pieces.ask.tokens(stream.model.tokenizer, question=QUESTION)).cpu()
+    assert (logits - expected.logits).abs().max() < 1e-3
+    assert stream.ask(QUESTION, max_new_tokens=12).token_ids == expected.token_ids
+    assert stream.ask(QUESTION, ("red", "a blue square")).scores
+    assert stream.signature() == signature

@@ -1,0 +1,308 @@
+"""The node as other processes see it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_vl_ros.engine import StreamConfig, VideoStream, load_model
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+
+
+def stamp(i: int, fps: int = 4) -> int:
+    return START + i * SECOND // fps
+
+
+def publish(robot, pictures, first: int = 0, pause: float = 0.0) -> None:
+    for i, picture in enumerate(pictures, first):
+        robot.publish(picture, stamp(i))
+        if pause:
+            time.sleep(pause)
+
+
+def engine_answer(pictures: np.ndarray, question: str, tokens: int):
+    """What the engine says about exactly these frames, without ROS."""
+    stream = VideoStream(load_model("random", device="cpu"), StreamConfig(target_fps=0))
+    stream.append(pictures, [i / 4 for i in range(len(pictures))])
+    return stream.ask(question, max_new_tokens=tokens)
+
+
+def test_every_frame_of_the_bag_is_accounted_for(start_node, robot, ros_env, demo_bag):
+    start_node(target_fps=2.0)
+    replay = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "stream_vl_ros.bag.replay",
+            str(demo_bag),
+            "--to",
+            robot.topic,
+            "--wait-for-subscribers",
+            "1",
+            "--rate",
+            "8",
+            "--progress-json",
+        ],
+        env=ros_env,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    events = [json.loads(line) for line in replay.stdout.splitlines()]
+    published = max(e.get("published", 0) for e in events)
+    status = robot.settled(published, waiting=1)
+    assert published > 50
+    assert status.frames_received == published
+    assert robot.unaccounted(status) == 0 and status.frames_dropped == 0
+    assert status.frames_ingested + status.frames_waiting == pytest.approx(published / 2, abs=1)  # 4 Hz, kept at 2
+
+
+def test_a_question_is_answered_from_exactly_the_frames_up_to_its_stamp(start_node, robot, pictures):
+    start_node()
+    publish(robot, pictures[:13])
+    robot.settled(13, waiting=3)
+    asked = robot.ask("What is it?", max_new_tokens=12)
+    response = robot.result(asked)
+    publish(robot, pictures[13:30], 13)
+    assert response.success, response.error
+    assert response.frames_seen == 13
+    assert (response.first_stamp.sec, response.first_stamp.nanosec) == (START // SECOND, 0)
+    assert response.last_stamp.sec * SECOND + response.last_stamp.nanosec == stamp(12)
+    expected = engine_answer(pictures[:13], "What is it?", 12)
+    assert response.answer == expected.text
+    assert response.answer_tokens == len(expected.token_ids)
+    assert response.cache_tokens == expected.moment.cache_tokens and response.cache_bytes > 0
+    assert 0 < response.ttft <= response.total_time
+
+
+def test_answers_do_not_hold_up_the_frames(start_node, robot, pictures, endless_checkpoint):
+    """As many frames are ingested while answers are written as without; nothing is lost."""
+    ingested = []
+    for questions in (0, 3):
+        node = start_node(model=endless_checkpoint)
+        publish(robot, pictures[:8])
+        robot.settled(8)
+        asked = [robot.ask("What is it?", max_new_tokens=2000, timeout=120.0) for _ in range(questions)]
+        robot.spin_until(lambda n=questions: robot.statuses[-1].questions_active == n, 30, "the questions have arrived")
+        publish(robot, pictures[8:], 8, pause=0.02)
+        status = robot.settled(64)
+        assert not any(future.done() for future in asked), "all frames are in before the first answer is complete"
+        assert robot.unaccounted(status) == 0 and status.frames_dropped == 0
+        ingested.append(status.frames_ingested)
+        for future in asked:
+            response = robot.result(future, 120)
+            assert response.success and response.answer_tokens == 2000
+            assert response.frames_seen == 8
+        assert node.stop() == 0
+    assert ingested == [64, 64]
+
+
+def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, ros_env, endless_checkpoint):
+    start_node(model=endless_checkpoint)
+    publish(robot, pictures[:8])
+    robot.settled(8)
+    client = subprocess.Popen([sys.executable, str(Path(__file__).with_name("client.py")), "What?", "300"], env=ros_env)
+    robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 30, "the question is being answered")
+    client.kill()
+    client.wait()
+    robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 30, "its answer comes to an end")
+    assert robot.result(robot.ask("What is it?", max_new_tokens=5)).success
+
+
+def test_ctrl_c_while_loading_ends_the_node_at_once(start_node, robot):
+    node = start_node(ready=False)
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "loading", 30, "the node is loading")
+    refused = robot.result(robot.ask("What is it?"))
+    assert not refused.success and "not ready: loading" in refused.error
+    started = time.monotonic()
+    assert node.stop() == 0
+    assert time.monotonic() - started < 4
+
+
+def test_the_cache_is_bit_identical_before_and_after_a_question(start_node, robot, pictures):
+    start_node(publish_signature=True)
+    publish(robot, pictures[:16])
+    robot.settled(16)
+
+    def stable() -> str:
+        robot.statuses.clear()
+        robot.spin_until(lambda: len(robot.statuses) >= 3, 10, "three statuses")
+        assert robot.statuses[-1].cache_signature == robot.statuses[-2].cache_signature
+        return robot.statuses[-1].cache_signature
+
+    before = stable()
+    assert len(before) == 64
+    assert robot.result(robot.ask("What is it?", max_new_tokens=50)).success
+    assert robot.result(robot.ask("Which?", choices=["red", "blue"])).success
+    assert stable() == before
+    publish(robot, pictures[16:20], 16)
+    robot.settled(20)
+    assert stable() != before
+
+
+def test_two_clients_at_once_get_their_own_answers(start_node, robot, pictures, ros_env):
+    start_node()
+    publish(robot, pictures[:16])
+    robot.settled(16)
+    questions = ["What is it?", "Which colour has the square?"]
+    client = Path(__file__).with_name("client.py")
+    clients = [
+        subprocess.Popen([sys.executable, str(client), q, "40"], env=ros_env, stdout=subprocess.PIPE, text=True)
+        for q in questions
+    ]
+    answers = [json.loads(c.communicate(timeout=60)[0]) for c in clients]
+    for question, answer in zip(questions, answers, strict=True):
+        assert answer["success"], answer
+        assert answer["answer"] == engine_answer(pictures[:16], question, 40).text
+    robot.spin_until(lambda: len(robot.answers) == 2, 10, "both answers are published")
+    assert {a.question for a in robot.answers} == set(questions)
+    assert sorted(a.id for a in robot.answers) == [1, 2]
+    assert all(a.header.frame_id == "test_camera" and a.success for a in robot.answers)
+
+
+def test_choices_remember_and_refusals(start_node, robot, pictures):
+    start_node()
+    empty = robot.result(robot.ask("What is it?"))
+    assert not empty.success and "not one frame" in empty.error
+    publish(robot, pictures[:8])
+    robot.settled(8)
+    chosen = robot.result(robot.ask("Which?", choices=["red", "a blue square"]))
+    assert chosen.success and chosen.answer in ("red", "a blue square") and len(chosen.scores) == 2
+    assert chosen.scores[["red", "a blue square"].index(chosen.answer)] == max(chosen.scores)
+    for bad, reason in [
+        ({"question": "  "}, "empty"),
+        ({"question": "Which?", "choices": ["red"]}, "at least two"),
+        ({"question": "Which?", "timeout": -1.0}, "timeout=-1.0"),
+        ({"question": "Which?", "timeout": float("nan")}, "timeout=nan"),
+    ]:
+        refused = robot.result(robot.ask(**bad))
+        assert not refused.success and reason in refused.error and not refused.answer
+    late = robot.result(robot.ask("What is it?", max_new_tokens=100_000, timeout=0.3))
+    assert (late.success and late.answer) or "timed out" in late.error
+    before = robot.statuses[-1].cache_tokens
+    remembered = robot.result(robot.ask("What is it?", max_new_tokens=5, remember=True))
+    assert remembered.success
+    robot.spin_until(lambda: robot.statuses[-1].cache_tokens > before, 10, "the turn is in the cache")
+    publish(robot, pictures[8:12], 8)
+    status = robot.settled(12)
+    assert robot.unaccounted(status) == 0
+    robot.spin_until(lambda: robot.answers[-1].remembered, 10, "the answer is published as remembered")
+    counts = robot.statuses[-1]
+    assert counts.questions_asked == counts.questions_answered + counts.questions_failed
+
+
+def test_bad_images_are_counted_logged_once_and_change_nothing(start_node, robot, pictures):
+    node = start_node()
+    publish(robot, pictures[:4])
+    robot.settled(4)
+    for _ in range(3):
+        robot.publish(pictures[4], stamp(4), encoding="nv42_strange")
+        robot.publish(pictures[4], stamp(4), data=b"\x01" * 100)
+        robot.publish(pictures[4], stamp(4), step=7)
+        robot.publish(np.zeros((0, 80, 3), np.uint8), stamp(4))
+        robot.publish(pictures[4], stamp(1))
+    status = robot.settled(19)
+    drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+    assert drops == {"unknown_encoding": 3, "short_data": 3, "bad_step": 3, "zero_size": 3, "stamp_backwards": 3}
+    assert (status.frames_ingested, status.frames_dropped, robot.unaccounted(status)) == (4, 15, 0)
+    publish(robot, pictures[4:8], 4)
+    assert robot.settled(23).frames_ingested == 8
+    assert (
+        robot.result(robot.ask("What is it?", max_new_tokens=10)).answer
+        == engine_answer(pictures[:8], "What is it?", 10).text
+    )
+    for value, hint in [
+        ("'nv42_strange'", "rgb8"),
+        ("100 bytes", "cut off"),
+        ("step 7", "contradicts"),
+        ("80x0", "empty"),
+        ("1700000000.25", "~/reset"),
+    ]:
+        lines = [line for line in node.log.splitlines() if value in line]
+        assert len(lines) == 1 and hint in lines[0], (value, node.log)
+
+
+def test_a_topic_that_never_comes_is_said_once_with_a_hint(start_node, robot):
+    node = start_node(ready=False, image_topic="/nowhere/image", image_timeout=1.5)
+    robot.spin_until(
+        lambda: robot.statuses and "no image on /nowhere/image" in robot.statuses[-1].message, 40, "a hint"
+    )
+    time.sleep(1.0)
+    lines = [line for line in node.log.splitlines() if "no image on" in line]
+    assert len(lines) == 1 and "nobody publishes it" in lines[0] and "image_topic" in lines[0]
+
+
+def test_an_unknown_model_is_said_and_questions_are_refused(start_node, robot):
+    node = start_node(ready=False, model="/no/such/folder")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "error", 40, "the node reports an error")
+    assert "/no/such/folder" in robot.statuses[-1].message
+    refused = robot.result(robot.ask("What is it?"))
+    assert not refused.success and "/no/such/folder" in refused.error
+    assert sum("/no/such/folder" in line and "ERROR" in line for line in node.log.splitlines()) == 1
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("chunk_frames", 0), ("dtype", "int3"), ("target_fps", -1.0)])
+def test_a_parameter_that_cannot_work_is_refused(start_node, name, value):
+    node = start_node(ready=False, **{name: value})
+    assert node.process.wait(40) == 2
+    assert name in node.log and "Traceback" not in node.log
+
+
+def test_reset_forgets_the_video(start_node, robot, pictures):
+    start_node()
+    publish(robot, pictures[:8])
+    robot.settled(8)
+    from std_srvs.srv import Trigger
+
+    assert robot.result(robot.reset_client.call_async(Trigger.Request())).success
+    publish(robot, pictures[:5])  # the same stamps again
+    assert robot.settled(13, waiting=1).frames_dropped == 0
+    assert robot.result(robot.ask("What is it?", max_new_tokens=3)).frames_seen == 5
+
+
+def test_real_footage(start_node, robot, ros_env, footage, tmp_path):
+    """A street scene, turned into a bag, replayed, watched, asked about."""
+    bag = tmp_path / "street"
+    command = [
+        "stream_vl_ros.bag.video_to_bag",
+        str(footage("vtest")),
+        "--out",
+        str(bag),
+        "--duration",
+        "6",
+        "--fps",
+        "5",
+    ]
+    subprocess.run([sys.executable, "-m", *command], env=ros_env, check=True, capture_output=True, timeout=90)
+    start_node(target_fps=2.0)
+    replay = [
+        "stream_vl_ros.bag.replay",
+        str(bag),
+        "--to",
+        robot.topic,
+        "--wait-for-subscribers",
+        "1",
+        "--rate",
+        "3",
+        "--progress-json",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *replay], env=ros_env, check=True, capture_output=True, text=True, timeout=90
+    )
+    published = max(json.loads(line).get("published", 0) for line in done.stdout.splitlines())
+    status = robot.settled(published, waiting=1)
+    assert published == 30 and status.frames_received == 30
+    assert robot.unaccounted(status) == 0 and status.frames_dropped == 0
+    assert status.frames_ingested + status.frames_waiting == 12
+    response = robot.result(robot.ask("What is visible now?", max_new_tokens=8))
+    assert response.success and response.frames_seen == 12
