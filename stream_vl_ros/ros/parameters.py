@@ -153,3 +153,20 @@ def runner_config(values: Values) -> RunnerConfig:
 
 def _some(values: Values, *names: str) -> dict[str, Any]:
     return {name: values[name] for name in names}
+
+
+def markdown() -> str:
+    """The table of all parameters for the README."""
+    lines = ["| parameter | default | allowed | meaning |", "|---|---|---|---|"]
+    for p in PARAMETERS:
+        if p.allowed:
+            allowed = ", ".join(p.allowed)
+        else:
+            allowed = "" if p.low is None or p.high is None else f"{p.low:g} to {p.high:g}"
+        default = str(p.default).lower() if isinstance(p.default, bool) else p.default
+        lines.append(f"| `{p.name}` | `{default}` | {allowed} | {p.description} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,41 @@
+"""What the README says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stream_vl_ros.ros.parameters import markdown
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_parameters_is_the_nodes():
+    table = re.search(r"<!-- parameters: .*? -->\n(.*?)\n<!-- end of parameters -->", README, re.DOTALL)
+    assert table is not None and table.group(1) == markdown()
+
+
+@pytest.mark.parametrize("kind", ["srv", "msg"])
+def test_every_interface_is_in_the_table(kind):
+    for file in (ROOT / kind).iterdir():
+        assert f"`stream_vl_ros/{kind}/{file.stem}`" in README
+
+
+def test_every_supported_encoding_is_named():
+    from stream_vl_ros.ros.images import _LAYOUTS
+
+    row = next(line for line in README.splitlines() if "`sensor_msgs/msg/Image`" in line)
+    assert row.rsplit(";", 1)[1].strip(" |").split(", ") == list(_LAYOUTS)
+
+
+@pytest.mark.parametrize("path", re.findall(r"`((?:test|docs|config|scripts)/[\w/.]+)`", README))
+def test_files_that_are_named_exist(path):
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"^(?:\$ )?make (\w+)", README, re.MULTILINE))))
+def test_make_targets_that_are_named_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
