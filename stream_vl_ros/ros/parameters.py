@@ -60,7 +60,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Precision: 'auto' is bfloat16 on CUDA and float32 on the CPU.",
         allowed=("auto", "float32", "bfloat16", "float16"),
     ),
-    Parameter("cpu_threads", 0, "Threads that PyTorch uses on the CPU; 0 leaves the choice to PyTorch.", 0, 1024),
+    Parameter("cpu_threads", 0, "Threads that PyTorch uses on the CPU; 0 is half of the cores.", 0, 1024),
     Parameter("image_topic", "/camera/image_raw", "Topic of sensor_msgs/msg/Image to watch."),
     Parameter(
         "qos_reliability",

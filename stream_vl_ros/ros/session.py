@@ -6,6 +6,7 @@ Importing this module imports torch and transformers, which takes seconds: the n
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future
 
@@ -17,6 +18,7 @@ from stream_vl_ros.engine.generation import Question
 from stream_vl_ros.engine.loader import LoadedModel, load_model
 from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.engine.warmup import warm_up
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.images import to_rgb
@@ -38,9 +40,10 @@ class Session:
     @staticmethod
     def open(values: Mapping[str, Value]) -> Session:
         """Load the model and start. Raises `ModelLoadError`."""
-        if threads := int(values["cpu_threads"]):
-            torch.set_num_threads(threads)
+        # Half of the cores: a small model is faster on few, and the camera and the middleware need the others.
+        torch.set_num_threads(int(values["cpu_threads"]) or max(1, len(os.sched_getaffinity(0)) // 2))
         model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
+        warm_up(model, stream_config(values))
         return Session(model, values)
 
     def push(self, message: Image) -> None:

@@ -1,0 +1,21 @@
+"""Paying the price of first times before the first frame: kernels are loaded, workspaces allocated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream_vl_ros.engine.config import StreamConfig
+from stream_vl_ros.engine.loader import LoadedModel
+from stream_vl_ros.engine.stream import VideoStream
+
+
+def warm_up(model: LoadedModel, config: StreamConfig) -> None:
+    """Encode a chunk of grey pictures and ask about it, on a stream that is thrown away."""
+    stream = VideoStream(model, config)
+    size = 4 * model.adapter.geometry.factor
+    grey = np.full((size, size, 3), 128, dtype=np.uint8)
+    count = max(config.chunk_frames, model.adapter.geometry.temporal)
+    period = 1 / (config.target_fps or 1)
+    stream.append([grey] * count, [i * period for i in range(count)])
+    stream.ask("What is visible now?", max_new_tokens=2)
+    stream.ask("What is visible now?", ("nothing", "a grey wall"))
