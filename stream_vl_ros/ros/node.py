@@ -222,7 +222,8 @@ class StreamVLNode(Node):
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=parameter.description, read_only=True)
+    # Types are checked by `checked`: rclpy would refuse a whole number where a number is asked for.
+    descriptor = ParameterDescriptor(description=parameter.description, read_only=True, dynamic_typing=True)
     if parameter.allowed:
         descriptor.additional_constraints = f"one of {', '.join(parameter.allowed)}"
     if parameter.low is not None and parameter.high is not None:

@@ -34,7 +34,15 @@ class Parameter:
     allowed: tuple[str, ...] = ()
 
     def check(self, value: Value) -> Value:
-        """`value`, if it is allowed. Raises `ConfigError` with the reason otherwise."""
+        """`value` in the parameter's type, if it is allowed. Raises `ConfigError` with the reason otherwise.
+
+        A whole number is taken for any number: nobody should have to write `target_fps:=2.0`.
+        """
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise ConfigError(f"parameter {self.name}={value!r}: must be {_KINDS[kind]}; {self.description}")
         if self.allowed and value not in self.allowed:
             raise ConfigError(f"parameter {self.name}={value!r}: must be one of {', '.join(self.allowed)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -44,6 +52,8 @@ class Parameter:
                 raise ConfigError(f"parameter {self.name}={value}: must be at most {self.high:g}; {self.description}")
         return value
 
+
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 _STREAM, _RUNNER = StreamConfig(), RunnerConfig()
 

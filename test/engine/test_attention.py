@@ -35,8 +35,8 @@ KERNELS = [
     pytest.param(cpu_kernel, "cpu", torch.bfloat16, 2e-2, id="cpu-bf16"),
     pytest.param(math_kernel, "cuda", torch.float32, 1e-3, id="math-cuda", marks=needs_cuda),
     pytest.param(cuda_efficient_kernel, "cuda", torch.float32, 1e-3, id="efficient", marks=needs_cuda),
-    pytest.param(cuda_efficient_kernel, "cuda", torch.bfloat16, 2e-2, id="efficient-bf16", marks=needs_cuda),
-    pytest.param(cuda_flash_kernel, "cuda", torch.bfloat16, 2e-2, id="flash-bf16", marks=needs_cuda),
+    pytest.param(cuda_efficient_kernel, "cuda", torch.bfloat16, 4e-2, id="efficient-bf16", marks=needs_cuda),
+    pytest.param(cuda_flash_kernel, "cuda", torch.bfloat16, 4e-2, id="flash-bf16", marks=needs_cuda),
     pytest.param(cuda_flash_kernel, "cuda", torch.float16, 5e-3, id="flash-f16", marks=needs_cuda),
 ]
 
@@ -45,7 +45,9 @@ def randn(*size: int, seed: int, device: str = "cpu", dtype: torch.dtype = torch
     return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
 
 
-def softmax_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor) -> tuple[Tensor, Tensor]:
+def softmax_attention(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor
+) -> tuple[Tensor, Tensor]:
     """The textbook in float64; heads are repeated, `visible` is a mask over query and key tokens."""
     group = query.shape[1] // key.shape[1]
     key, value = (x.double().repeat_interleave(group, dim=1) for x in (key, value))
@@ -67,9 +69,7 @@ def make_parts(
 
 def expected(query: Tensor, parts: KeyValueParts, scale: float) -> Tensor:
     rows, _, tokens, _ = query.shape
-    whole = [
-        torch.cat([*(s[i].expand(rows, -1, -1, -1) for s in parts.shared), parts.own[i]], dim=2) for i in (0, 1)
-    ]
+    whole = [torch.cat([*(s[i].expand(rows, -1, -1, -1) for s in parts.shared), parts.own[i]], dim=2) for i in (0, 1)]
     length = whole[0].shape[2]
     before = length - tokens
     visible = torch.arange(length) <= before + torch.arange(tokens)[:, None]

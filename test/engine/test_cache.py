@@ -545,7 +545,8 @@ class Caches(RuleBasedStateMachine):
         cache = self.pick(data)
         if cache.marks:
             index = data.draw(st.integers(0, len(cache.marks) - 1), label="snapshot")
-            mark, cache.own = cache.marks[index]
+            mark, then = cache.marks[index]
+            cache.own = list(then)
             # Later moments are undone with this.
             cache.marks = cache.marks[: index + 1]
             cache.real.restore(mark)

@@ -94,7 +94,9 @@ def test_numbers_are_numbers(parameter, value):
 @pytest.mark.parametrize("parameter", [pytest.param(p, id=p.name) for p in PARAMETERS if p.allowed])
 def test_words_are_known_ones(parameter):
     assert parameter.default in parameter.allowed
-    with pytest.raises(ConfigError, match=f"parameter {parameter.name}='nonsense': must be one of {parameter.allowed[0]}"):
+    with pytest.raises(
+        ConfigError, match=f"parameter {parameter.name}='nonsense': must be one of {parameter.allowed[0]}"
+    ):
         checked({parameter.name: "nonsense"})
 
 

@@ -109,7 +109,15 @@ def test_the_random_checkpoint_depends_on_its_seed_alone(tmp_path):
 
 @pytest.mark.parametrize(
     "source",
-    ["/no/such/folder", "./nowhere", "../no/where", "nowhere", "a/b/c", "~/no-such-folder-here", "~nobody-by-this-name/x"],
+    [
+        "/no/such/folder",
+        "./nowhere",
+        "../no/where",
+        "nowhere",
+        "a/b/c",
+        "~/no-such-folder-here",
+        "~nobody-by-this-name/x",
+    ],
 )
 def test_an_unknown_path(source):
     assert_refused(source, "no such folder", hint="embedded")

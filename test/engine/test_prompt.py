@@ -29,8 +29,9 @@ QWEN_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}"
-    "<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content "
-    "or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}{% if add_vision_id %}Picture "
+    "<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in "
+    "content or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}{% if add_vision_id %}"
+    "Picture "
     "{{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>{% elif content['type'] == 'video' "
     "or 'video' in content %}{% set video_count.value = video_count.value + 1 %}{% if add_vision_id %}Video "
     "{{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in content %}"
@@ -134,7 +135,7 @@ def test_several_vision_segments():
 
 @pytest.mark.parametrize("prompt", ["", "no video", f"{VISION_START} open", f"{VISION_END}{VISION_START}", VISION_END])
 def test_no_vision_segment(prompt):
-    with pytest.raises(PromptError, match="without a vision segment.*messages with a video"):
+    with pytest.raises(PromptError, match=r"without a vision segment.*messages with a video"):
         trim_prompt(prompt)
 
 
@@ -167,7 +168,13 @@ def test_follow_up_continues_the_dialogue(processor, pieces, tokenizer):
 def test_remembered_turns_lie_between_videos(processor, pieces, tokenizer):
     video = tokenizer.convert_tokens_to_ids(["<|video_pad|>"])
     prompt = render(
-        processor, system_turn(), user_turn(Q1), assistant_turn(A1), user_turn(Q2), assistant_turn("b"), user_turn("And?")
+        processor,
+        system_turn(),
+        user_turn(Q1),
+        assistant_turn(A1),
+        user_turn(Q2),
+        assistant_turn("b"),
+        user_turn("And?"),
     )
     got = pieces.start.tokens(tokenizer) + video + pieces.remember.tokens(tokenizer, question=Q1, answer=A1)
     got += video + pieces.remember.tokens(tokenizer, question=Q2, answer="b")
@@ -175,7 +182,7 @@ def test_remembered_turns_lie_between_videos(processor, pieces, tokenizer):
     assert got == ids(tokenizer, prompt)
 
 
-@pytest.mark.parametrize("system", [SYSTEM, "", "Zwei Zeilen:\n„ja“ – 是的 🤖", "{braces} {question} %s \\n"])
+@pytest.mark.parametrize("system", [SYSTEM, "", "Zwei Zeilen:\n„ja“, 是的 🤖", "{braces} {question} %s \\n"])
 @pytest.mark.parametrize("known", [True, False])
 def test_the_system_prompt_is_in_its_place(loaded, tokenizer, system, known):
     template = QWEN_TEMPLATE if known else UNKNOWN["raises"]
@@ -188,12 +195,14 @@ def test_the_system_prompt_is_in_its_place(loaded, tokenizer, system, known):
 @pytest.mark.parametrize("special", SPECIAL_TOKENS)
 def test_special_tokens_in_the_system_prompt_do_no_harm(loaded, tokenizer, special):
     # Either they are text, or they are refused; the cut must not move.
+    processor = Templated(loaded.processor, QWEN_TEMPLATE)
     try:
-        pieces = PromptPieces.from_template(Templated(loaded.processor, QWEN_TEMPLATE), f"Never write {special} here.")
+        pieces = PromptPieces.from_template(processor, f"Never write {special} here.")
     except PromptError as error:
-        assert special in str(error)
+        assert special in str(error)  # noqa: PT017
         return
-    assert tokenizer.decode(pieces.start.tokens(tokenizer)).endswith(f"here.<|im_end|>\n<|im_start|>user\n{VISION_START}")
+    start = tokenizer.decode(pieces.start.tokens(tokenizer))
+    assert start.endswith(f"here.<|im_end|>\n<|im_start|>user\n{VISION_START}")
     assert pieces.ask.text.startswith(f"{VISION_END}QUESTION")
 
 
@@ -210,7 +219,8 @@ def test_special_tokens_that_are_typed_are_text(pieces, tokenizer, special, gap)
     control = set(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
     # Not one special token more, and all of the text comes back.
     assert [i for i in got if i in control] == [i for i in plain if i in control]
-    assert tokenizer.decode(got) == tokenizer.decode(plain).replace("\nx" if gap == "answer" else ">x", f"\n{typed}" if gap == "answer" else f">{typed}")
+    before, after = ("\nx<", f"\n{typed}<") if gap == "answer" else (">x<", f">{typed}<")
+    assert tokenizer.decode(got) == tokenizer.decode(plain).replace(before, after)
     assert not control & set(text_ids(tokenizer, typed))
     assert tokenizer.decode(text_ids(tokenizer, typed)) == typed
 

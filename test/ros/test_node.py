@@ -36,7 +36,7 @@ def engine_answer(pictures: np.ndarray, question: str, tokens: int):
 
 
 def test_every_frame_of_the_bag_is_accounted_for(start_node, robot, ros_env, demo_bag):
-    start_node(target_fps=2.0)
+    start_node(target_fps=2)
     replay = subprocess.run(
         [
             sys.executable,
@@ -110,7 +110,7 @@ def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, r
     start_node(model=endless_checkpoint)
     publish(robot, pictures[:8])
     robot.settled(8)
-    client = subprocess.Popen([sys.executable, str(Path(__file__).with_name("client.py")), "What?", "300"], env=ros_env)
+    client = subprocess.Popen([sys.executable, str(Path(__file__).with_name("client.py")), "What?", "4000"], env=ros_env)
     robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 30, "the question is being answered")
     client.kill()
     client.wait()
@@ -251,7 +251,9 @@ def test_an_unknown_model_is_said_and_questions_are_refused(start_node, robot):
     assert node.stop() == 0
 
 
-@pytest.mark.parametrize(("name", "value"), [("chunk_frames", 0), ("dtype", "int3"), ("target_fps", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("chunk_frames", 0), ("dtype", "int3"), ("target_fps", -1.0), ("model", 3), ("qos_depth", 1.5)]
+)
 def test_a_parameter_that_cannot_work_is_refused(start_node, name, value):
     node = start_node(ready=False, **{name: value})
     assert node.process.wait(40) == 2
