@@ -132,7 +132,7 @@ class NativeModel:
                 if patch_times is not None:
                     late = int(patch_times[video][t] * rate)
                 else:
-                    late = int(t * float(spacing[video]) * rate)
+                    late = int(t * (rate * spacing[video]))  # in float32, as transformers does
                 for y in range(rows):
                     columns += [(following + late, following + y, following + x) for x in range(cols)]
             following = max(max(c) for c in columns) + 1

@@ -53,7 +53,7 @@ class Snapshot:
 
     cache_id: int
     length: int
-    generation: int
+    epoch: int
 
 
 class KVCache(Cache):
@@ -76,7 +76,10 @@ class KVCache(Cache):
         self._capacity = 0
         self._length = 0
         self._pending = 0
-        self._generation = 0
+        # Every restore and clear begins an epoch; (epoch, own length it fell back to), both increasing. A snapshot is a
+        # past moment as long as no later epoch began with fewer tokens.
+        self._epoch = 0
+        self._falls: list[tuple[int, int]] = []
         # How many own tokens each living segment taken from the present buffers covers.
         self._exported: weakref.WeakSet[Segment] = weakref.WeakSet()
 
@@ -188,25 +191,32 @@ class KVCache(Cache):
 
     def snapshot(self) -> Snapshot:
         """This moment, for `restore`."""
-        return Snapshot(self._id, self._length, self._generation)
+        return Snapshot(self._id, self._length, self._epoch)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Forget the own tokens that came after `snapshot`. Living forks keep what they see.
 
         Raises ValueError for a snapshot of another cache, or one from before a `clear`.
         """
-        if snapshot.cache_id != self._id or snapshot.generation != self._generation or snapshot.length > self._length:
+        lowest = next((n for epoch, n in self._falls if epoch > snapshot.epoch), self._length)
+        if snapshot.cache_id != self._id or snapshot.length > min(lowest, self._length):
             raise ValueError(
                 f"snapshot of {snapshot.length} tokens is not a past moment of this cache ({self._length} tokens); "
                 "it was cleared, or went back further, since then"
             )
-        self._length = snapshot.length
+        if snapshot.length < self._length:
+            self._fall(snapshot.length)
 
     def clear(self) -> None:
         """Forget all own tokens and free their memory; living forks keep what they see."""
+        self._fall(-1)  # not even a snapshot of no tokens is from this side of it
         self._buffers, self._capacity, self._length = [], 0, 0
-        self._generation += 1
         self._exported = weakref.WeakSet()
+
+    def _fall(self, length: int) -> None:
+        self._epoch += 1
+        self._falls = [*((e, n) for e, n in self._falls if n < length), (self._epoch, length)]
+        self._length = length
 
     def discard(self) -> None:
         """Free everything, and let go of what was shared. The cache is empty afterwards."""

@@ -24,12 +24,14 @@ class Fork:
         moment: what of the video it sees.
         cache: its KV cache; the stream's tokens in it are shared, not copied.
         position: M-RoPE position of the next text token, the same on all three axes.
+        closed: whether it was given up.
     """
 
     adapter: ModelAdapter
     moment: Moment
     cache: KVCache
     position: int
+    closed: bool = False
 
     def __enter__(self) -> Fork:
         return self
@@ -40,6 +42,7 @@ class Fork:
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
         """Append text tokens. Returns the logits after the last one, float32 of shape (vocabulary,)."""
+        self._check_open()
         embeds = self.adapter.embed_text(torch.tensor([list(ids)], device=self.adapter.device))
         hidden = self.adapter.forward(embeds, text_positions(self.position, len(ids)), self.cache)
         self.position += len(ids)
@@ -58,6 +61,7 @@ class Fork:
         Returns:
             Per option its tokens' log-probabilities in nats, float32 on the CPU, of shape (len(option),).
         """
+        self._check_open()
         first = torch.log_softmax(logits, dim=-1)
         longest = max(len(o) for o in options)
         if longest == 1:
@@ -78,8 +82,14 @@ class Fork:
 
     def fork(self) -> Fork:
         """Another fork that starts with everything in this one."""
+        self._check_open()
         return Fork(self.adapter, self.moment, self.cache.fork(), self.position)
 
     def close(self) -> None:
-        """Free the fork's own memory and let go of the stream's."""
+        """Free the fork's own memory and let go of the stream's. It cannot be used afterwards."""
+        self.closed = True
         self.cache.discard()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("this fork was closed; take a new one from the stream")

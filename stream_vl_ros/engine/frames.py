@@ -107,7 +107,8 @@ def to_patches(
 
 
 def _resize(pixels: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)
+    # PyTorch takes no read-only arrays, such as PIL's or the bytes of a message: those are copied.
+    picture = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(device).permute(2, 0, 1)
     if tuple(picture.shape[1:]) == size:
         return picture
     resized: Tensor = tvf.resize(picture, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)

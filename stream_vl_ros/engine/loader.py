@@ -20,6 +20,11 @@ EMBEDDED = "embedded"
 RANDOM = "random"
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "models" / "tiny"
 
+_INCOMPLETE = (
+    "check that the folder holds everything that `save_pretrained` writes (config, processor, tokenizer, safetensors), "
+    "or download it again"
+)
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,8 +74,8 @@ def load_model(source: str = EMBEDDED, *, device: str = "auto", dtype: str = "au
     kind = _model_type(folder, source)
     try:
         processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=precision, trust_remote_code=False, use_safetensors=True
+        model, report = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=precision, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
         model = model.to(place).eval().requires_grad_(False)
     except torch.cuda.OutOfMemoryError as error:
@@ -78,7 +83,8 @@ def load_model(source: str = EMBEDDED, *, device: str = "auto", dtype: str = "au
             f"model {source!r} does not fit on {place}: {error}; use a smaller one or dtype"
         ) from error
     except Exception as error:
-        raise ModelLoadError(f"model {source!r} could not be loaded: {_first_line(error)}") from error
+        raise ModelLoadError(f"model {source!r} could not be loaded: {_first_line(error)}; {_INCOMPLETE}") from error
+    _check_whole(source, model, processor.tokenizer, report)
     adapter = ADAPTERS[kind](model, processor)
     log.info("loaded %s (%s) on %s in %s", name, kind, place, str(precision).removeprefix("torch."))
     return LoadedModel(name, adapter, processor, processor.tokenizer, _eos_ids(model, processor.tokenizer), model)
@@ -95,9 +101,19 @@ def _resolve(source: str) -> tuple[str, str]:
             return str(EMBEDDED_FOLDER), "stream-vl-tiny (embedded)"
         source = RANDOM
     if source == RANDOM:
-        return str(random_checkpoint()), RANDOM_NAME
-    path = Path(source).expanduser()
-    if path.exists():
+        try:
+            return str(random_checkpoint()), RANDOM_NAME
+        except OSError as error:
+            raise ModelLoadError(
+                f"model {source!r}: the random checkpoint could not be written: {error}; set XDG_CACHE_HOME to a "
+                "folder that can be written to"
+            ) from error
+    try:
+        path = Path(source).expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError):  # no such user, too long a name, no permission to look
+        path, exists = Path(source), False
+    if exists:
         if not path.is_dir() or not (path / "config.json").is_file():
             raise ModelLoadError(
                 f"model {source!r}: there is no config.json in it; give the folder of a checkpoint as "
@@ -137,6 +153,8 @@ def _device(device: str) -> torch.device:
         place = torch.device(device)
     except RuntimeError as error:
         raise ModelLoadError(f"device={device!r}: not a device name; use 'auto', 'cpu' or 'cuda'") from error
+    if place.type not in ("cpu", "cuda"):
+        raise ModelLoadError(f"device={device!r}: not supported; use 'auto', 'cpu' or 'cuda'")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ModelLoadError(f"device={device!r}: PyTorch sees no CUDA device here; use 'auto' or 'cpu'")
     return place
@@ -148,6 +166,21 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in _DTYPES:
         raise ModelLoadError(f"dtype={dtype!r}: use 'auto' or one of {sorted(_DTYPES)}")
     return _DTYPES[dtype]
+
+
+def _check_whole(source: str, model: Any, tokenizer: Any, report: dict[str, Any]) -> None:
+    # transformers fills what is missing with random numbers, and a missing tokenizer with an empty one.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelLoadError(
+            f"model {source!r}: {len(missing)} tensors are missing, such as {missing[0]}; {_INCOMPLETE}"
+        )
+    known = tokenizer.convert_tokens_to_ids("<|vision_start|>")
+    if known != model.config.vision_start_token_id:
+        raise ModelLoadError(
+            f"model {source!r}: its tokenizer has <|vision_start|> as {known}, its configuration as "
+            f"{model.config.vision_start_token_id}; {_INCOMPLETE}"
+        )
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

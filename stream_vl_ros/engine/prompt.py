@@ -129,7 +129,14 @@ class PromptPieces:
 
     @staticmethod
     def from_template(processor: Templater, system_prompt: str) -> PromptPieces:
-        """Cut the chat template of a checkpoint; a template of unknown shape gives Qwen's layout and a warning."""
+        """Cut the chat template of a checkpoint; a template of unknown shape gives Qwen's layout and a warning.
+
+        Raises `PromptError` for a system prompt with special tokens in it.
+        """
+        if special := _SPECIAL.search(system_prompt):
+            raise PromptError(
+                f"system_prompt={system_prompt!r}: holds the special token {special.group()}; leave it out"
+            )
         try:
             return _cut(processor, system_prompt)
         except Exception as error:  # a Jinja template can fail in any way; each of them means the same here
@@ -139,7 +146,7 @@ class PromptPieces:
                 error,
             )
             start, ask, remember, follow_up = (
-                text.replace("{system}", system_prompt).replace("{question}", _QUESTION).replace("{answer}", _ANSWER)
+                text.replace("{question}", _QUESTION).replace("{answer}", _ANSWER).replace("{system}", system_prompt)
                 for text in _FALLBACK
             )
             return PromptPieces(Piece(start), Piece(ask), Piece(remember), Piece(follow_up), known=False)

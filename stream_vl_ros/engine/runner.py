@@ -63,13 +63,15 @@ class EngineRunner:
         A picture that turns out to be unusable is counted and logged, never raised here.
 
         Args:
-            picture: uint8 (height, width, 3) in RGB, or a function that makes it, called on the engine thread.
+            picture: uint8 (height, width, 3) in RGB, copied; or a function that makes it, called on the engine thread.
             stamp_ns: header stamp in nanoseconds.
 
         Raises:
             EngineClosedError: after `close`.
         """
         shared = self._shared
+        if not callable(picture):
+            picture = picture.copy()
         with shared.changed:
             self._check_open()
             if self.config.queue_policy == "block":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.errors import FrameError
@@ -13,6 +15,12 @@ from stream_vl_ros.errors import FrameError
 EARLY_SLOT = Fraction(1, 10)
 # But never as much as this part of the time since the frame before: a faster camera has a better one coming.
 EARLY_INTERVAL = Fraction(1, 2)
+
+
+@cache
+def _rate(fps: float) -> Fraction:
+    # Rates such as 29.97 are meant as decimals; tiny ones keep their digits too.
+    return Fraction(fps).limit_denominator(max(10_000, math.ceil(10_000 / fps)))
 
 
 @dataclass(slots=True)
@@ -51,7 +59,7 @@ class FrameSampler:
         elapsed = stamp_ns - self._origin_ns
         if self.target_fps == 0:
             return elapsed
-        fps = Fraction(self.target_fps).limit_denominator(10_000)
+        fps = _rate(self.target_fps)
         early = min(EARLY_SLOT, EARLY_INTERVAL * interval * fps / NANOSECONDS)
         slot = int(elapsed * fps / NANOSECONDS + early)
         if slot <= self._last_slot:

@@ -103,7 +103,7 @@ class VideoStream:
             raise ValueError(f"{len(pictures)} frames but {len(stamps)} stamps: give one stamp, in seconds, per frame")
         reports = []
         for pixels, stamp in zip(pictures, stamps, strict=True):
-            self.offer(pixels, round(stamp * NANOSECONDS))
+            self.offer(np.array(pixels), round(stamp * NANOSECONDS))  # a copy: callers reuse their buffers
             while (report := self.encode_chunk()) is not None:
                 reports.append(report)
         return reports
@@ -112,7 +112,8 @@ class VideoStream:
         """Add one picture to the waiting ones, encoding nothing. False if `target_fps` leaves it out.
 
         Args:
-            picture: uint8 (height, width, 3), RGB; or a function that makes it, called only if the frame is kept.
+            picture: uint8 (height, width, 3), RGB, kept as it is; or a function that makes it, called only if the
+                frame is kept.
             stamp_ns: when it was taken, nanoseconds.
 
         Raises:

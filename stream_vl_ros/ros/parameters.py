@@ -5,6 +5,7 @@ Plain data: importing it needs no ROS.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,8 @@ class Parameter:
         if self.allowed and value not in self.allowed:
             raise ConfigError(f"parameter {self.name}={value!r}: must be one of {', '.join(self.allowed)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise ConfigError(f"parameter {self.name}={value}: must be a number; {self.description}")
             if self.low is not None and value < self.low:
                 raise ConfigError(f"parameter {self.name}={value}: must be at least {self.low:g}; {self.description}")
             if self.high is not None and value > self.high:

@@ -75,6 +75,23 @@ def test_forks_of_forks(stream, video):
         assert (fresh.feed(ids) - logits).abs().max() == 0
 
 
+def test_a_closed_fork_cannot_be_used(stream, video):
+    stream.append(video[:4], stamps(4))
+    with stream.fork() as fork:
+        logits = fork.feed([5])
+    assert fork.cache.memory_bytes == 0
+    for use in (lambda: fork.feed([5]), lambda: fork.score(logits, [[5]]), fork.fork):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+
+
+def test_the_callers_buffer_may_be_used_again(stream, video):
+    one = video[:3].copy()
+    stream.append(one, stamps(3))
+    one[:] = 0
+    assert (stream.pending[-1].pixels == video[2]).all()
+
+
 def test_a_question_sees_the_frames_that_wait_for_their_chunk(stream, video):
     stream.append(video[:4], stamps(4))
     answer = stream.ask(QUESTION, max_new_tokens=1)

@@ -110,7 +110,9 @@ def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, r
     start_node(model=endless_checkpoint)
     publish(robot, pictures[:8])
     robot.settled(8)
-    client = subprocess.Popen([sys.executable, str(Path(__file__).with_name("client.py")), "What?", "4000"], env=ros_env)
+    client = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("client.py")), "What?", "4000"], env=ros_env
+    )
     robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 30, "the question is being answered")
     client.kill()
     client.wait()
