@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Small models on few cores: threads that wait for each other cost more than they bring. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # With importmode=importlib, test files are not importable by name; this one is loaded from its place.
 _spec = importlib.util.spec_from_file_location("stream_vl_test_footage", Path(__file__).with_name("footage.py"))
 assert _spec is not None and _spec.loader is not None
