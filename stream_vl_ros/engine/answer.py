@@ -47,6 +47,7 @@ class Answer:
         moment: what it saw.
         ttft: seconds from the question to the first token.
         total_time: seconds from the question to the end.
+        remembered: whether the turn became part of the stream.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Answer:
     moment: Moment
     ttft: float
     total_time: float
+    remembered: bool = False
 
     @property
     def complete(self) -> bool:

@@ -12,6 +12,7 @@ from stream_vl_ros.engine.adapters import ModelAdapter
 from stream_vl_ros.engine.answer import Moment
 from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.positions import text_positions
+from stream_vl_ros.engine.prompt import Piece
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Fork:
         moment: what of the video it sees.
         cache: its KV cache; the stream's tokens in it are shared, not copied.
         position: M-RoPE position of the next text token, the same on all three axes.
+        ask: the piece of prompt that asks a question here.
         closed: whether it was given up.
     """
 
@@ -31,6 +33,7 @@ class Fork:
     moment: Moment
     cache: KVCache
     position: int
+    ask: Piece
     closed: bool = False
 
     def __enter__(self) -> Fork:
@@ -83,7 +86,7 @@ class Fork:
     def fork(self) -> Fork:
         """Another fork that starts with everything in this one."""
         self._check_open()
-        return Fork(self.adapter, self.moment, self.cache.fork(), self.position)
+        return Fork(self.adapter, self.moment, self.cache.fork(), self.position, self.ask)
 
     def close(self) -> None:
         """Free the fork's own memory and let go of the stream's. It cannot be used afterwards."""

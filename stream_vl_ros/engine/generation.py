@@ -11,7 +11,7 @@ from torch import Tensor
 from stream_vl_ros.engine.answer import Answer, Finish
 from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.loader import LoadedModel
-from stream_vl_ros.engine.prompt import PromptPieces, check_choices, check_question, text_ids
+from stream_vl_ros.engine.prompt import check_choices, check_length, check_question, text_ids
 from stream_vl_ros.errors import ConfigError
 
 DEFAULT_MAX_NEW_TOKENS = 128
@@ -48,7 +48,6 @@ class Generation:
     """
 
     model: LoadedModel
-    pieces: PromptPieces
     fork: Fork
     question: Question
     asked_at: float = field(default_factory=time.monotonic)
@@ -66,7 +65,9 @@ class Generation:
 
     def prefill(self) -> None:
         """Read the question. Afterwards the first token is written, or the best option is known."""
-        self._logits = self.fork.feed(self.pieces.ask.tokens(self.model.tokenizer, question=self.question.text))
+        ids = self.fork.ask.tokens(self.model.tokenizer, question=self.question.text)
+        check_length(ids, "the question")
+        self._logits = self.fork.feed(ids)
         if self.question.choices:
             self._choose()
         else:
@@ -125,7 +126,9 @@ class Generation:
     def _choose(self) -> None:
         assert self._logits is not None
         choices = self.question.choices
-        self.scores = tuple(float(s.mean()) for s in self.fork.score(self._logits, option_ids(self.model, choices)))
+        options = option_ids(self.model, choices)
+        check_length([i for option in options for i in option], "the list of choices")
+        self.scores = tuple(float(s.mean()) for s in self.fork.score(self._logits, options))
         self._chosen = choices[max(range(len(choices)), key=lambda i: self.scores[i])]
         self._first_at = time.monotonic()
         self.stop(Finish.CHOICE)

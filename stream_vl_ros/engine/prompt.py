@@ -17,6 +17,10 @@ from stream_vl_ros.errors import PromptError
 
 log = logging.getLogger(__name__)
 
+# One question must not hold up the video for long: it is read in one go.
+MAX_CHOICES = 64
+MAX_TOKENS = 2048
+
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
 
@@ -73,7 +77,10 @@ def check_question(question: str) -> str:
 
 
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
-    """The options as given. Raises `PromptError` if there are fewer than two, an empty one, or two equal ones."""
+    """The options as given.
+
+    Raises `PromptError` if there are fewer than two, more than `MAX_CHOICES`, an empty one, or two equal ones.
+    """
     options = tuple(choices)
     if len(options) < 2:
         raise PromptError(f"choices={list(options)!r}: give at least two, or none for a free answer")
@@ -82,6 +89,8 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
         raise PromptError(f"choices={list(options)!r}: option {stripped.index('') + 1} is empty")
     if len(set(stripped)) < len(stripped):
         raise PromptError(f"choices={list(options)!r}: the same option is there twice")
+    if len(options) > MAX_CHOICES:
+        raise PromptError(f"{len(options)} choices: at most {MAX_CHOICES} can be scored at once; ask in two rounds")
     return options
 
 
@@ -126,6 +135,21 @@ class PromptPieces:
     remember: Piece
     follow_up: Piece
     known: bool
+
+    @property
+    def turn(self) -> Piece:
+        """The beginning of `remember`, through the answer; what ends the turn is not part of it."""
+        return Piece(self.remember.text[: self.remember.text.index(_ANSWER) + len(_ANSWER)])
+
+    @property
+    def reopen(self) -> Piece:
+        """The rest of `remember`: from the end of the answer to the ``<|vision_start|>`` of more video."""
+        return Piece(self.remember.text[len(self.turn.text) :])
+
+    @property
+    def follow_up_turn(self) -> Piece:
+        """`follow_up` and the answer to it."""
+        return Piece(self.follow_up.text + _ANSWER)
 
     @staticmethod
     def from_template(processor: Templater, system_prompt: str) -> PromptPieces:
@@ -202,3 +226,9 @@ def _ids(tokenizer: Tokenizer, text: str, *, split: bool) -> list[int]:
 def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of plain text; special tokens in it are treated as text."""
     return _ids(tokenizer, text, split=True)
+
+
+def check_length(ids: Sequence[int], what: str) -> None:
+    """Raise `PromptError` for a question or an option that is too long to be read in one go."""
+    if len(ids) > MAX_TOKENS:
+        raise PromptError(f"{what} has {len(ids)} tokens: at most {MAX_TOKENS} can be read at once; shorten it")

@@ -10,22 +10,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from stream_vl_ros.engine.answer import Answer, Finish
+import numpy as np
+
+from stream_vl_ros.engine.answer import Answer
+from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reject
 from stream_vl_ros.engine.config import RunnerConfig
 from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
 from stream_vl_ros.engine.generation import Question
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
-from stream_vl_ros.errors import EngineClosedError, FrameError, RequestError, StreamVLError
+from stream_vl_ros.errors import EngineClosedError, FrameError, RequestError
 from stream_vl_ros.throttle import ThrottledLog
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# Seconds of decoding pictures after which answers get their turn, if no chunk came of them yet.
+INTAKE_SLICE = 0.01
 
 
 class EngineRunner:
@@ -38,8 +45,12 @@ class EngineRunner:
         self.config = config or RunnerConfig()
         self._stream = stream
         self._shared = Shared()
-        self._active: list[Request] = []
-        self._pending_since = 0.0
+        waiting = len(stream.pending)
+        self._shared.frames.received = self._shared.frames.pending = waiting
+        self._answering = Answering(self._remember, self._note_ended)
+        # When the frames that wait for their chunk arrived.
+        self._arrivals = deque([time.monotonic()] * waiting)
+        self._booked_frames = stream.frames  # frames of the stream that are in the accounts
         self._throttled = ThrottledLog(log)
         self._facts = self._stream_facts()
         self._thread = threading.Thread(target=self._loop, name="stream_vl_engine", daemon=True)
@@ -71,7 +82,7 @@ class EngineRunner:
         """
         shared = self._shared
         if not callable(picture):
-            picture = picture.copy()
+            picture = np.array(picture)
         with shared.changed:
             self._check_open()
             if self.config.queue_policy == "block":
@@ -119,7 +130,10 @@ class EngineRunner:
         return request.future
 
     def call(self, action: Callable[[VideoStream], T]) -> Future[T]:
-        """Run something on the engine thread, in its turn in the queue."""
+        """Run something on the engine thread, in its turn in the queue.
+
+        It may encode or forget frames, which is accounted for; it must not bring frames back.
+        """
         future: Future[T] = Future()
         with self._shared.changed:
             self._check_open()
@@ -129,16 +143,7 @@ class EngineRunner:
 
     def reset(self) -> Future[None]:
         """Forget all video. Answers in progress go on with what they saw; waiting frames are dropped."""
-
-        def action(stream: VideoStream) -> None:
-            lost = stream.drop_pending()
-            stream.reset()
-            with self._shared.changed:
-                self._shared.frames.pending -= lost
-                if lost:
-                    self._count_drop("reset", lost, "")
-
-        return self.call(action)
+        return self.call(lambda stream: stream.reset())
 
     def status(self) -> RunnerStatus:
         """Counters and sizes, all of the same moment."""
@@ -158,7 +163,9 @@ class EngineRunner:
         with self._shared.changed:
             self._shared.closing = True
             self._shared.changed.notify_all()
-        if self._thread.is_alive():
+        if self._thread.ident is None:
+            self._shut_down()
+        elif self._thread.is_alive():
             self._thread.join(timeout)
 
     # --- under the lock -------------------------------------------------------------------------------------
@@ -194,46 +201,60 @@ class EngineRunner:
 
     def _loop(self) -> None:
         shared = self._shared
-        while True:
+        try:
+            while True:
+                with shared.changed:
+                    if not self._answering:
+                        shared.changed.wait_for(self._has_work, self._until_flush())
+                    if shared.closing:
+                        break
+                self._decode(self._take_in())
+        except BaseException as error:
+            log.exception("the engine stopped")
             with shared.changed:
-                if not self._active:
-                    shared.changed.wait_for(
-                        lambda: shared.closing or shared.queue or self._flush_due(), self._until_flush()
-                    )
-                if shared.closing:
-                    break
-            spent = self._take_in()
-            self._decode(spent)
-        self._shut_down()
+                shared.problem = f"the engine stopped: {type(error).__name__}: {error}; restart the node"
+        finally:
+            self._shut_down()
+
+    def _has_work(self) -> bool:
+        return self._shared.closing or bool(self._shared.queue) or self._flush_due()
 
     def _take_in(self) -> float:
-        """Work through the queue until something took the model's time. Returns the seconds that it took."""
-        while True:
-            with self._shared.changed:
-                if self._shared.closing:
-                    return 0.0
-                item = None
-                if not self._flush_due():
-                    item = self._shared.queue.popleft() if self._shared.queue else None
-                    if isinstance(item, Incoming):
-                        self._shared.frames.queued -= 1
-                        self._shared.frames.in_hand += 1
-                        self._shared.changed.notify_all()
-                    elif item is None:
-                        return 0.0
-            started = time.perf_counter()
-            if item is None:
+        """Work through the queue until a chunk was encoded or a question was read.
+
+        Returns the seconds that video took.
+        """
+        started = time.perf_counter()
+        while not self._shared.closing:
+            if self._flush_due():
                 self._encode(self._stream.flush)
-            elif isinstance(item, Incoming):
-                if not self._accept(item) or not self._encode(self._stream.encode_chunk):
-                    continue
-            elif isinstance(item, Request):
-                self._begin(item)
-            else:
-                _fulfil(item.future, item.action)
-                with self._shared.changed:
-                    self._facts = self._stream_facts()
-            return time.perf_counter() - started
+                break
+            item = self._next()
+            if item is None:
+                break
+            if isinstance(item, Request):
+                self._answering.begin(item, self._stream)
+                return 0.0
+            if isinstance(item, Control):
+                fulfil(item.future, item.action)
+                self._settle_accounts("reset")
+            elif self._accept(item) and self._encode(self._stream.encode_chunk):
+                break
+            if self._answering and time.perf_counter() - started > INTAKE_SLICE:
+                break
+        return time.perf_counter() - started
+
+    def _next(self) -> Incoming | Request | Control | None:
+        shared = self._shared
+        with shared.changed:
+            if not shared.queue:
+                return None
+            item = shared.queue.popleft()
+            if isinstance(item, Incoming):
+                shared.frames.queued -= 1
+                shared.frames.in_hand += 1
+                shared.changed.notify_all()
+            return item
 
     def _accept(self, item: Incoming) -> bool:
         kept, reason, message = False, "", ""
@@ -249,9 +270,8 @@ class EngineRunner:
             if reason:
                 self._count_drop(reason, 1, message)
             elif kept:
-                if frames.pending == 0:
-                    self._pending_since = item.arrived
                 frames.pending += 1
+                self._arrivals.append(item.arrived)
             else:
                 frames.skipped += 1
         return kept
@@ -263,127 +283,70 @@ class EngineRunner:
         except Exception as error:
             lost = self._stream.drop_pending()
             log.exception("a chunk of %d frames could not be encoded", lost)
-            with self._shared.changed:
-                self._shared.frames.pending -= lost
-                self._count_drop(
-                    "encode_error", lost, f"{lost} frames could not be encoded: {type(error).__name__}: {error}"
-                )
+            problem = f"{lost} frames could not be encoded: {type(error).__name__}: {error}"
+            self._settle_accounts("encode_error", problem)
             return True
         if report is None:
             return False
-        self._note_ingested(report.frames, report.seconds)
+        with self._shared.changed:
+            self._shared.chunks.add(report.seconds)
+        self._settle_accounts("encode_error")
         return True
 
-    def _note_ingested(self, count: int, seconds: float) -> None:
+    def _settle_accounts(self, reason: str, message: str = "") -> None:
+        """Book what became of the frames that waited: the stream holds them now, still waits, or has lost them."""
+        stream = self._stream
+        waiting = len(stream.pending)
         with self._shared.changed:
-            self._shared.frames.pending -= count
-            self._shared.frames.ingested += count
-            self._shared.chunks.add(seconds)
-            self._pending_since = time.monotonic()
+            frames = self._shared.frames
+            gained = max(0, stream.frames - self._booked_frames)
+            lost = frames.pending - waiting - gained
+            frames.pending = waiting
+            frames.ingested += gained
+            if lost:
+                self._count_drop(reason, lost, message)
+            self._booked_frames = stream.frames
+            while len(self._arrivals) > waiting:
+                self._arrivals.popleft()
             self._facts = self._stream_facts()
 
     def _flush_due(self) -> bool:
-        return self._has_pair() and time.monotonic() >= self._pending_since + self.config.flush_after
+        return self._has_pair() and time.monotonic() >= self._arrivals[0] + self.config.flush_after
 
     def _until_flush(self) -> float | None:
         if not self._has_pair():
             return None
-        return max(0.0, self._pending_since + self.config.flush_after - time.monotonic())
+        return max(0.0, self._arrivals[0] + self.config.flush_after - time.monotonic())
 
     def _has_pair(self) -> bool:
-        return len(self._stream.pending) >= self._stream.model.adapter.geometry.temporal
-
-    def _begin(self, request: Request) -> None:
-        if not self._still_wanted(request):
-            return
-        try:
-            request.generation = self._stream.start(request.question, request.asked_at)
-            request.generation.prefill()
-        except Exception as error:
-            self._fail(request, error)
-            return
-        self._active.append(request)
-        self._settle(request)
+        return len(self._arrivals) >= self._stream.model.adapter.geometry.temporal
 
     def _decode(self, spent: float) -> None:
-        """Write tokens, one for each question in turn, for this engine's share of the time."""
+        """Write tokens for this engine's share of the time, at least one; all the time while nothing else waits."""
         share = self.config.decode_share
         until = time.perf_counter() + spent * share / (1 - share)
-        while self._active:
-            for request in list(self._active):
-                self._step(request)
+        while self._answering:
+            self._answering.step()
             with self._shared.changed:
-                waiting = bool(self._shared.queue) or self._flush_due() or self._shared.closing
-            if waiting and time.perf_counter() >= until:
-                return
+                if self._shared.closing or (self._has_work() and time.perf_counter() >= until):
+                    return
 
-    def _step(self, request: Request) -> None:
-        generation = request.generation
-        assert generation is not None
-        if generation.done:
-            self._settle(request)
-            return
-        if not self._still_wanted(request):
-            return
+    def _remember(self, request: Request, answer: Answer) -> bool:
+        """Make a turn part of the stream. A turn about video that was forgotten meanwhile is not."""
+        if request.resets != self._stream.resets:
+            return False
         try:
-            generation.step()
+            self._stream.remember(request.question.text, answer.text)
         except Exception as error:
-            self._fail(request, error)
-            return
-        self._settle(request)
-
-    def _still_wanted(self, request: Request) -> bool:
-        """False, and everything put away, if the caller gave up or the deadline passed."""
-        generation = request.generation
-        if request.future.cancelled():
-            if generation is not None:
-                generation.stop(Finish.CANCELLED)
-            self._retire(request, answered=False)
-            return False
-        if time.monotonic() < request.deadline:
-            return True
-        if generation is None:
-            waited = time.monotonic() - request.asked_at
-            self._fail(request, RequestError(f"timed out after {waited:.1f} s, unread; allow more time (timeout)"))
-            return False
-        generation.stop(Finish.TIMEOUT)
-        self._settle(request)
-        return False
-
-    def _settle(self, request: Request) -> None:
-        generation = request.generation
-        assert generation is not None
-        if not generation.done:
-            return
-        answer = generation.answer()
-        if request.remember and answer.complete:
-            waiting = len(self._stream.pending)
-            try:
-                started = time.perf_counter()
-                self._stream.remember(request.question.text, answer.text)
-            except Exception as error:
-                self._fail(request, error)
-                return
-            if waiting:
-                self._note_ingested(waiting, time.perf_counter() - started)
+            log.exception("the turn %r could not be remembered", request.question.text[:80])
             with self._shared.changed:
-                self._facts = self._stream_facts()
-        self._retire(request, answered=answer.complete)
-        _fulfil(request.future, lambda: answer)
+                self._shared.problem = f"a turn could not be remembered: {type(error).__name__}: {error}"
+            return False
+        finally:
+            self._settle_accounts("encode_error")
+        return True
 
-    def _fail(self, request: Request, error: Exception) -> None:
-        if request.generation is not None:
-            request.generation.stop(Finish.CANCELLED)
-        self._retire(request, answered=False)
-        if not isinstance(error, StreamVLError):
-            log.error("question %r failed", request.question.text, exc_info=error)
-            error = RequestError(f"the engine could not answer: {type(error).__name__}: {error}")
-        if not request.future.cancelled():
-            request.future.set_exception(error)
-
-    def _retire(self, request: Request, *, answered: bool) -> None:
-        if request in self._active:
-            self._active.remove(request)
+    def _note_ended(self, answered: bool) -> None:
         with self._shared.changed:
             if answered:
                 self._shared.questions.answered += 1
@@ -391,28 +354,19 @@ class EngineRunner:
                 self._shared.questions.failed += 1
 
     def _shut_down(self) -> None:
-        with self._shared.changed:
-            items = list(self._shared.queue)
-            self._shared.queue.clear()
-            lost = self._shared.frames.waiting
-            self._shared.frames.queued = self._shared.frames.pending = 0
-            if lost:
-                self._shared.frames.drops["shutdown"] += lost
-            self._shared.changed.notify_all()
-        closed = EngineClosedError("the engine was shut down before it could answer")
+        shared = self._shared
+        with shared.changed:
+            shared.closing = True
+            items = list(shared.queue)
+            shared.queue.clear()
+            frames = shared.frames
+            if frames.waiting:
+                frames.drops["shutdown"] += frames.waiting
+            frames.queued = frames.in_hand = frames.pending = 0
+            shared.changed.notify_all()
         for item in items:
             if isinstance(item, Request):
-                self._fail(item, closed)
-            elif isinstance(item, Control) and not item.future.cancelled():
-                item.future.set_exception(closed)
-        for request in list(self._active):
-            self._fail(request, closed)
-
-
-def _fulfil(future: Future[T], action: Callable[[], T]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(action())
-    except Exception as error:
-        future.set_exception(error)
+                self._answering.fail(item, closed_error())
+            elif isinstance(item, Control):
+                reject(item.future, closed_error())
+        self._answering.close()

@@ -34,6 +34,7 @@ class Request:
     asked_at: float
     deadline: float
     generation: Generation | None = None
+    resets: int = 0  # of the stream when it was forked
 
 
 @dataclass(slots=True)

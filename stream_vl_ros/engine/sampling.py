@@ -33,6 +33,7 @@ class FrameSampler:
     """
 
     target_fps: float
+    longest_gap_ns: int = 24 * 3600 * NANOSECONDS
     _origin_ns: int | None = None
     _last_ns: int = 0
     _last_slot: int = -1
@@ -40,8 +41,8 @@ class FrameSampler:
     def place(self, stamp_ns: int) -> int | None:
         """Time of this frame since the first one in nanoseconds, or None if it is to be skipped.
 
-        Raises `FrameError` with reason ``stamp_backwards`` if the stamp is not later than that of the frame before.
-        Nothing changes then.
+        Raises `FrameError` with reason ``stamp_backwards`` if the stamp is not later than that of the frame before, or
+        ``stamp_jump`` if it is more than `longest_gap_ns` later. Nothing changes then.
         """
         if self._origin_ns is None:
             self._origin_ns = self._last_ns = stamp_ns
@@ -55,6 +56,13 @@ class FrameSampler:
                 "was set back, call ~/reset",
             )
         interval = stamp_ns - self._last_ns
+        if interval > self.longest_gap_ns:
+            raise FrameError(
+                "stamp_jump",
+                f"header stamp {stamp_ns / NANOSECONDS:.6f} s is {interval / NANOSECONDS:.0f} s after the one before, "
+                f"more than the {self.longest_gap_ns / NANOSECONDS:.0f} s that the model has positions for: the frame "
+                "is dropped; if the clock was set, call ~/reset",
+            )
         self._last_ns = stamp_ns
         elapsed = stamp_ns - self._origin_ns
         if self.target_fps == 0:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stream_vl_ros.engine.answer import Answer, Moment
 from stream_vl_ros.engine.cache import KVCache, Snapshot
@@ -39,10 +38,19 @@ class ChunkReport:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Everything of a stream that is not in the KV cache."""
+    """Everything of a stream that is not in the KV cache.
 
-    segment: VideoSegment | None  # the growing video segment; None before the first frame
-    text_position: int  # where that segment starts
+    Attributes:
+        segment: the video segment that is growing; None before its first frame.
+        position: M-RoPE position of the next token while there is no segment.
+        answered: True if the cache ends with a remembered answer, whose turn is still open.
+        frames: frames in the cache.
+        first_stamp_ns, last_stamp_ns: of the first and last of them; 0 without any.
+    """
+
+    segment: VideoSegment | None
+    position: int
+    answered: bool = False
     frames: int = 0
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
@@ -71,16 +79,18 @@ class VideoStream:
     >>> stream.ask("What is visible now?").text                                     # doctest: +SKIP
     """
 
+    cache: KVCache
+    _state: StreamState
+    _pending: list[Frame]
+    _size: tuple[int, int] | None  # pixels of an encoded frame, fixed by the first one
+    _sampler: FrameSampler
+
     def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
         self.model = model
+        self.resets = 0  # how often all video was forgotten
         self.config = config or StreamConfig()
         self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
-        self.cache = KVCache(model.adapter.cache_shape, initial_capacity=self.config.initial_capacity)
         self._after_maximum = self.config.text_base == "trained" or model.adapter.text_after_maximum
-        self._pending: list[Frame] = []
-        self._size: tuple[int, int] | None = None  # pixels of an encoded frame, fixed by the first one
-        self._sampler = FrameSampler(self.config.target_fps)
-        self._state = StreamState(None, 0)
         self._open()
 
     # --- video in -------------------------------------------------------------------------------------------
@@ -181,16 +191,16 @@ class VideoStream:
             cache_bytes=self.cache.memory_bytes,
         )
         cache = self.cache.fork()
-        segment = state.segment
-        if self._pending:
-            segment = self._prefill_video(self._pending, cache, self._segment())
-        assert segment is not None
-        return Fork(self.model.adapter, moment, cache, segment.text_start(self._after_maximum))
+        segment = self._prefill_video(self._pending, cache) if self._pending else state.segment
+        if segment is None:
+            # No new video since a remembered answer: the question follows it in the dialogue.
+            return Fork(self.model.adapter, moment, cache, state.position, self.pieces.follow_up)
+        return Fork(self.model.adapter, moment, cache, segment.text_start(self._after_maximum), self.pieces.ask)
 
     def start(self, question: Question, asked_at: float | None = None) -> Generation:
         """Fork and get ready to answer; the caller drives the returned generation."""
         asked_at = time.monotonic() if asked_at is None else asked_at
-        return Generation(self.model, self.pieces, self.fork(), question, asked_at)
+        return Generation(self.model, self.fork(), question, asked_at)
 
     def ask(self, question: str, choices: Sequence[str] = (), max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS) -> Answer:
         """Answer a question about the video so far, on a fork. The stream does not change.
@@ -212,19 +222,29 @@ class VideoStream:
 
     @torch.inference_mode()
     def remember(self, question: str, answer: str) -> None:
-        """Make a question and its answer part of the stream; video goes on in a new segment after them.
+        """Make a question and its answer part of the stream, at its present end.
 
-        Waiting frames are encoded first, an odd one doubled: the segment that they belong to ends here.
+        Waiting frames are encoded first, an odd one doubled: the segment that they belong to ends here. Video that
+        comes later begins a new one. If anything fails the stream is as it was before.
+
+        Raises:
+            NoVideoError: before the first frame.
         """
-        if self._pending:
-            self._encode(len(self._pending))
-        segment = self._state.segment
-        if segment is None:
+        if not self._state.frames and not self._pending:
             raise NoVideoError("nothing to remember a turn after: not one frame has arrived")
-        ids = self.pieces.remember.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
-        start = segment.text_start(self._after_maximum)
-        self._prefill_text(ids, start)
-        self._state = replace(self._state, segment=None, text_position=start + len(ids))
+        before = self.snapshot()
+        try:
+            if self._pending:
+                self._encode(len(self._pending))
+            segment = self._state.segment
+            piece = self.pieces.follow_up_turn if segment is None else self.pieces.turn
+            start = self._state.position if segment is None else segment.text_start(self._after_maximum)
+            ids = piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
+            self._prefill_text(ids, start, self.cache)
+        except BaseException:
+            self.restore(before)
+            raise
+        self._state = replace(self._state, segment=None, position=start + len(ids), answered=True)
 
     # --- the stream as a whole ------------------------------------------------------------------------------
 
@@ -255,11 +275,9 @@ class VideoStream:
         self._sampler = replace(snapshot.sampler)
 
     def reset(self) -> None:
-        """Forget all video. Living forks are not affected."""
-        self.cache.clear()
-        self._pending, self._size = [], None
-        self._sampler = FrameSampler(self.config.target_fps)
+        """Forget all video, the waiting frames too. Living forks are not affected; earlier snapshots are void."""
         self._open()
+        self.resets += 1
 
     def signature(self) -> str:
         """SHA-256 in hex over cache, positions and counters; waiting frames are not part of it."""
@@ -274,42 +292,60 @@ class VideoStream:
     @torch.inference_mode()
     def _open(self) -> None:
         ids = self.pieces.start.tokens(self.model.tokenizer)
-        self._prefill_text(ids, 0)
+        cache = KVCache(self.model.adapter.cache_shape, initial_capacity=self.config.initial_capacity)
+        self._prefill_text(ids, 0, cache)
+        # Nothing is replaced before everything that can fail is done.
+        self.cache = cache
         self._state = StreamState(None, len(ids))
+        self._pending, self._size = [], None
+        self._sampler = FrameSampler(self.config.target_fps, self._longest_gap())
 
-    def _segment(self) -> VideoSegment:
-        if self._state.segment is not None:
-            return self._state.segment
-        assert self._size is not None
-        adapter = self.model.adapter
-        return VideoSegment(self._state.text_position, adapter.geometry.grid(*self._size), adapter.tokens_per_second)
+    def _longest_gap(self) -> int:
+        """Nanoseconds of time that all positions of the model cover: a longer gap leaves no room for any video."""
+        rate = self.model.adapter.tokens_per_second or 1
+        return int(self.model.adapter.max_positions * NANOSECONDS / rate)
 
     @torch.inference_mode()
     def _encode(self, count: int) -> ChunkReport:
         started = time.perf_counter()
-        chunk = self._pending[:count]
-        before = self.cache.length
-        segment = self._prefill_video(chunk, self.cache, self._segment())
+        chunk, length = self._pending[:count], self.cache.length
+        before = self.cache.snapshot()
+        try:
+            segment = self._prefill_video(chunk, self.cache)
+        except BaseException:
+            self.cache.restore(before)
+            raise
         del self._pending[:count]
         self._state = replace(
             self._state,
             segment=segment,
+            answered=False,
             frames=self._state.frames + count,
             first_stamp_ns=self._state.first_stamp_ns if self._state.frames else chunk[0].stamp_ns,
             last_stamp_ns=chunk[-1].stamp_ns,
         )
-        return ChunkReport(count, self.cache.length - before, time.perf_counter() - started)
+        return ChunkReport(count, self.cache.length - length, time.perf_counter() - started)
 
-    def _prefill_video(self, frames: list[Frame], cache: KVCache, segment: VideoSegment) -> VideoSegment:
+    def _prefill_video(self, frames: list[Frame], cache: KVCache) -> VideoSegment:
+        """Read frames on top of `cache`, which holds what the stream's does; the segment that they end in."""
         assert self._size is not None
         adapter = self.model.adapter
         patches, grid = to_patches([f.pixels for f in frames], self._size, adapter.geometry, adapter.device)
         embeds = adapter.embed_video(patches, grid)
+        segment = self._state.segment or self._begin_segment(self._size, cache)
         grown, positions = segment.extend([f.time_ns for f in frames[:: self._temporal]])
         adapter.forward(embeds[None], positions, cache)
         return grown
 
-    def _prefill_text(self, ids: Sequence[int], start: int) -> Tensor:
+    def _begin_segment(self, size: tuple[int, int], cache: KVCache) -> VideoSegment:
+        adapter, start = self.model.adapter, self._state.position
+        if self._state.answered:
+            ids = self.pieces.reopen.tokens(self.model.tokenizer)
+            self._prefill_text(ids, start, cache)
+            start += len(ids)
+        return VideoSegment(start, adapter.geometry.grid(*size), adapter.tokens_per_second)
+
+    def _prefill_text(self, ids: Sequence[int], start: int, cache: KVCache) -> None:
         adapter = self.model.adapter
         embeds = adapter.embed_text(torch.tensor([list(ids)], device=adapter.device))
-        return adapter.forward(embeds, text_positions(start, len(ids)), self.cache)
+        adapter.forward(embeds, text_positions(start, len(ids)), cache)

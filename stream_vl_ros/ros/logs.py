@@ -14,13 +14,18 @@ class RosLogHandler(logging.Handler):
         self._ros = ros_logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = self.format(record)
+        try:
+            self._tell(record.levelno, self.format(record))
+        except Exception:  # as logging wants it: whoever logs must not suffer for it
+            self.handleError(record)
+
+    def _tell(self, level: int, message: str) -> None:
         # rclpy remembers a severity per line of code that logs, hence a line each.
-        if record.levelno >= logging.ERROR:
+        if level >= logging.ERROR:
             self._ros.error(message)
-        elif record.levelno >= logging.WARNING:
+        elif level >= logging.WARNING:
             self._ros.warning(message)
-        elif record.levelno >= logging.INFO:
+        elif level >= logging.INFO:
             self._ros.info(message)
         else:
             self._ros.debug(message)

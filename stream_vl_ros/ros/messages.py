@@ -26,6 +26,11 @@ def to_time(ns: int) -> Time:
     return Time(sec=ns // NANOSECONDS, nanosec=ns % NANOSECONDS)
 
 
+def wire(text: str) -> str:
+    """`text` as DDS can carry it: a NUL would end it there, and half a surrogate pair is no UTF-8."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 def cut_short(answer: Answer) -> str:
     """Why an answer is not complete; empty if it is."""
     if answer.finish is Finish.TIMEOUT:
@@ -39,7 +44,8 @@ def cut_short(answer: Answer) -> str:
 def fill_response(response: Ask.Response, answer: Answer) -> Ask.Response:
     """The service's response to an answer."""
     response.success = answer.complete
-    response.answer = answer.text
+    response.answer = wire(answer.text)
+    response.remembered = answer.remembered
     response.scores = list(answer.scores)
     response.error = cut_short(answer)
     response.first_stamp = to_time(answer.moment.first_stamp_ns)
@@ -61,7 +67,6 @@ def answer_message(number: int, request: Ask.Request, response: Ask.Response, fr
     message.id = number
     message.question = request.question
     message.choices = request.choices
-    message.remembered = request.remember and response.success
     for name in Ask.Response.get_fields_and_field_types():
         setattr(message, name, getattr(response, name))
     return message
@@ -90,5 +95,5 @@ def status_message(status: RunnerStatus) -> StreamStatus:
     message.questions_answered = questions.answered
     message.questions_failed = questions.failed
     message.questions_active = questions.active
-    message.message = status.problem
+    message.message = wire(status.problem)
     return message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from rclpy.task import Future as RosFuture
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
@@ -26,7 +30,7 @@ from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.logs import RosLogHandler
-from stream_vl_ros.ros.messages import answer_message, fill_response
+from stream_vl_ros.ros.messages import answer_message, fill_response, wire
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
 from stream_vl_ros.ros.watchdog import silence_report
 from stream_vl_ros.srv import Ask
@@ -67,14 +71,17 @@ class StreamVLNode(Node):
             if self._values["qos_reliability"] == "reliable"
             else ReliabilityPolicy.BEST_EFFORT,
         )
-        self._topic = self.resolve_topic_name(str(self._values["image_topic"]))
+        self._topic = self._resolve(str(self._values["image_topic"]))
+        self._subscription: Subscription | None = None  # begins when the model is ready
         self._together = ReentrantCallbackGroup()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._answer_pub = self.create_publisher(AnswerMsg, "~/answer", 10)
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
         self._ask_service = self.create_service(Ask, "~/ask", self._on_ask, callback_group=self._together)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._together)
-        self._status_timer = self.create_timer(STATUS_PERIOD, self._publish_status)
+        # Not the node's clock: with use_sim_time that one stands still just when no image comes.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._status_timer = self.create_timer(STATUS_PERIOD, self._publish_status, clock=steady)
         self._ready = self.create_guard_condition(self._on_loaded)
         threading.Thread(target=self._load, name="stream_vl_load", daemon=True).start()
 
@@ -83,6 +90,15 @@ class StreamVLNode(Node):
     def _declare(self) -> dict[str, Value]:
         values = {p.name: self.declare_parameter(p.name, p.default, _descriptor(p)).value for p in PARAMETERS}
         return checked(values)
+
+    def _resolve(self, topic: str) -> str:
+        try:
+            return self.resolve_topic_name(topic)
+        except (_RclError, InvalidTopicNameException) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"parameter image_topic={topic!r}: not the name of a topic ({reason}); e.g. /camera/image_raw"
+            ) from error
 
     def _load(self) -> None:
         self.get_logger().info(f"loading model {self._values['model']!r}")
@@ -134,11 +150,12 @@ class StreamVLNode(Node):
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         self._answers += 1
         number = self._answers
+        self._take_waiting_images()
         try:
             answer = await self._awaitable(self._require_session().ask(request))
             fill_response(response, answer)
         except StreamVLError as error:
-            response.success, response.error = False, str(error)
+            response.success, response.error = False, wire(str(error))
             self.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
         self._answer_pub.publish(
             answer_message(number, request, response, self._frame_id, self.get_clock().now().to_msg())
@@ -146,6 +163,7 @@ class StreamVLNode(Node):
         return response
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._take_waiting_images()
         try:
             await self._awaitable(self._require_session().reset())
             response.success, response.message = True, "all video is forgotten"
@@ -164,10 +182,21 @@ class StreamVLNode(Node):
             message.model = str(self._values["model"])
         else:
             message.cache_signature = self._latest_signature(self._session)
-            self._watch_silence(message)
+            if self._subscription is not None:
+                self._watch_silence(message)
         if self._message:
             message.message = self._message
         self._status_pub.publish(message)
+
+    def _take_waiting_images(self) -> None:
+        """Hand over the images that are here already: rclpy takes one of them, then the services, then the next."""
+        if self._subscription is None:
+            return
+        for _ in range(int(self._values["qos_depth"])):
+            taken = self._subscription.handle.take_message(Image, False)
+            if taken is None:
+                return
+            self._on_image(taken[0])
 
     # --- inside ---------------------------------------------------------------------------------------------
 
@@ -188,7 +217,8 @@ class StreamVLNode(Node):
         if not self._values["publish_signature"]:
             return ""
         if self._signature is not None and self._signature.done():
-            self._signature_text = self._signature.result()
+            if self._signature.exception() is None:
+                self._signature_text = self._signature.result()
             self._signature = None
         if self._signature is None:
             with contextlib.suppress(EngineClosedError):
@@ -245,10 +275,10 @@ def _route_logs(handler: logging.Handler) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until Ctrl-C. Returns the exit code: 0, or 2 for parameters that cannot work."""
-    rclpy.init(args=args)
     try:
+        rclpy.init(args=args)
         node = StreamVLNode()
-    except (ConfigError, rclpy.exceptions.ParameterException) as error:
+    except (ConfigError, rclpy.exceptions.ParameterException, _RclError) as error:
         rclpy.logging.get_logger(NODE_NAME).fatal(str(error))
         rclpy.try_shutdown()
         return 2
@@ -259,6 +289,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending already
         node.close()
         rclpy.try_shutdown()
     return 0
@@ -271,7 +302,10 @@ def _spin(executor: SingleThreadedExecutor, node: StreamVLNode) -> None:
         except _RclError as error:
             # A caller that died cannot be answered; that must not take the node down.
             if rclpy.ok():
-                node.get_logger().warning(f"a reply or message could not be sent: {error}")
+                node.get_logger().warning(
+                    f"the middleware refused something, such as a reply to a caller that died: {error}"
+                )
+                time.sleep(0.1)  # one that comes again and again must not fill the log
 
 
 if __name__ == "__main__":

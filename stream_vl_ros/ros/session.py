@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import Future
 
 import torch
+import transformers
 from sensor_msgs.msg import Image
 
 from stream_vl_ros.engine.answer import Answer
@@ -18,8 +20,9 @@ from stream_vl_ros.engine.generation import Question
 from stream_vl_ros.engine.loader import LoadedModel, load_model
 from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.engine.warmup import warm_up
-from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.errors import ConfigError, FrameError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.images import to_rgb
 from stream_vl_ros.ros.messages import status_message, to_ns
@@ -42,13 +45,25 @@ class Session:
         """Load the model and start. Raises `ModelLoadError`."""
         # Half of the cores: a small model is faster on few, and the camera and the middleware need the others.
         torch.set_num_threads(int(values["cpu_threads"]) or max(1, len(os.sched_getaffinity(0)) // 2))
+        if not sys.stderr.isatty():
+            transformers.utils.logging.disable_progress_bar()
         model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
         warm_up(model, stream_config(values))
         return Session(model, values)
 
     def push(self, message: Image) -> None:
         """Hand over an image; it is decoded on the engine's thread, if it is kept."""
-        self._runner.push(functools.partial(to_rgb, message), to_ns(message.header.stamp))
+        stamp = message.header.stamp
+        if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
+            self._runner.reject(
+                FrameError(
+                    "bad_stamp",
+                    f"header stamp of {stamp.sec} s and {stamp.nanosec} ns is no time: seconds must not be negative, "
+                    "nanoseconds below 1e9; check the camera driver",
+                )
+            )
+            return
+        self._runner.push(functools.partial(to_rgb, message), to_ns(stamp))
 
     def ask(self, request: Ask.Request) -> Future[Answer]:
         """Queue a question. Raises `StreamVLError` for one that cannot be asked."""

@@ -181,3 +181,29 @@ def test_a_remembered_turn_equals_the_native_dialogue(loaded, native, video, tex
     conversation = [user_turn("What was that?"), assistant_turn("a red car"), user_turn(QUESTION)]
     inputs = native.inputs(native.prompt(conversation), [video[:cut], video[cut:]], 2.0)
     assert_equal(stream, native.generate(inputs, TOKENS, text_base=text_base))
+
+
+@pytest.mark.parametrize("text_base", ["trained", "transformers"])
+def test_remembered_turns_without_new_video_equal_the_native_dialogue(loaded, native, video, text_base):
+    """Video, question, answer, question, answer, and then: a question, choices, or more video and a question."""
+    stream = VideoStream(loaded, StreamConfig(target_fps=0, text_base=text_base))
+    stream.append(video[:7], [i / 2 for i in range(7)])
+    stream.remember("What was that?", "a red car")
+    conversation = [user_turn("What was that?"), assistant_turn("a red car")]
+    follow_up = user_turn(QUESTION, videos=0)
+    inputs = native.inputs(native.prompt([*conversation, follow_up]), [video[:7]], 2.0)
+    expected = native.generate(inputs, TOKENS, text_base=text_base)
+    answer = stream.ask(QUESTION, max_new_tokens=TOKENS)
+    assert (answer.token_ids, answer.moment.frames) == (expected.token_ids, 7)
+    assert len(stream.ask(QUESTION, ("yes", "no")).scores) == 2
+
+    stream.remember("And its colour?", "red")
+    conversation += [user_turn("And its colour?", videos=0), assistant_turn("red")]
+    inputs = native.inputs(native.prompt([*conversation, follow_up]), [video[:7]], 2.0)
+    expected = native.generate(inputs, TOKENS, text_base=text_base)
+    assert stream.ask(QUESTION, max_new_tokens=TOKENS).token_ids == expected.token_ids
+
+    for first, end in ((7, 8), (8, 11)):  # a frame that waits in the fork alone, then some in the stream
+        stream.append(video[first:end], [i / 2 for i in range(first, end)])
+        inputs = native.inputs(native.prompt([*conversation, user_turn(QUESTION)]), [video[:7], video[7:end]], 2.0)
+        assert_equal(stream, native.generate(inputs, TOKENS, text_base=text_base))

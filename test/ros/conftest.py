@@ -104,6 +104,11 @@ class Robot:
             assert time.monotonic() < end, f"not within {timeout} s: {what}; last status: {self.statuses[-1:]}"
             self.executor.spin_once(timeout_sec=0.05)
 
+    def spin_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.05)
+
     def wait_ready(self, timeout: float = 60.0) -> None:
         self.spin_until(lambda: self.statuses and self.statuses[-1].state == "ready", timeout, "the node is ready")
         self.spin_until(lambda: self.camera.get_subscription_count() > 0, 10, "the camera is matched")

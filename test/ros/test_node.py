@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
 
 from stream_vl_ros.engine import StreamConfig, VideoStream, load_model
 
@@ -82,6 +85,21 @@ def test_a_question_is_answered_from_exactly_the_frames_up_to_its_stamp(start_no
     assert response.answer_tokens == len(expected.token_ids)
     assert response.cache_tokens == expected.moment.cache_tokens and response.cache_bytes > 0
     assert 0 < response.ttft <= response.total_time
+
+
+def test_a_question_does_not_overtake_images_that_are_already_here(start_node, robot, pictures):
+    """The node is held up; images and then a question arrive meanwhile: the question sees all of them."""
+    node = start_node()
+    publish(robot, pictures[:4])
+    robot.settled(4)
+    for round_, first in enumerate((4, 14, 24)):
+        node.process.send_signal(signal.SIGSTOP)
+        publish(robot, pictures[first : first + 10], first)
+        robot.spin_for(0.5)
+        asked = robot.ask("What is it?", max_new_tokens=3)
+        robot.spin_for(0.5)
+        node.process.send_signal(signal.SIGCONT)
+        assert robot.result(asked).frames_seen == first + 10, f"round {round_}"
 
 
 def test_answers_do_not_hold_up_the_frames(start_node, robot, pictures, endless_checkpoint):
@@ -192,12 +210,14 @@ def test_choices_remember_and_refusals(start_node, robot, pictures):
     assert (late.success and late.answer) or "timed out" in late.error
     before = robot.statuses[-1].cache_tokens
     remembered = robot.result(robot.ask("What is it?", max_new_tokens=5, remember=True))
-    assert remembered.success
+    assert remembered.success and remembered.remembered
+    followed = robot.result(robot.ask("And now?", max_new_tokens=5))
+    assert followed.success and not followed.remembered and followed.frames_seen == 8, followed.error
     robot.spin_until(lambda: robot.statuses[-1].cache_tokens > before, 10, "the turn is in the cache")
     publish(robot, pictures[8:12], 8)
     status = robot.settled(12)
     assert robot.unaccounted(status) == 0
-    robot.spin_until(lambda: robot.answers[-1].remembered, 10, "the answer is published as remembered")
+    robot.spin_until(lambda: any(a.remembered for a in robot.answers), 10, "the turn is published as remembered")
     counts = robot.statuses[-1]
     assert counts.questions_asked == counts.questions_answered + counts.questions_failed
 
@@ -212,12 +232,15 @@ def test_bad_images_are_counted_logged_once_and_change_nothing(start_node, robot
         robot.publish(pictures[4], stamp(4), step=7)
         robot.publish(np.zeros((0, 80, 3), np.uint8), stamp(4))
         robot.publish(pictures[4], stamp(1))
-    status = robot.settled(19)
+        robot.publish(pictures[4], 0, header=Header(stamp=Time(sec=-5, nanosec=0)))
+        robot.publish(pictures[4], 2_100_000_000 * SECOND)
+    status = robot.settled(25)
     drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
-    assert drops == {"unknown_encoding": 3, "short_data": 3, "bad_step": 3, "zero_size": 3, "stamp_backwards": 3}
-    assert (status.frames_ingested, status.frames_dropped, robot.unaccounted(status)) == (4, 15, 0)
+    reasons = "unknown_encoding", "short_data", "bad_step", "zero_size", "stamp_backwards", "bad_stamp", "stamp_jump"
+    assert drops == dict.fromkeys(reasons, 3)
+    assert (status.frames_ingested, status.frames_dropped, robot.unaccounted(status)) == (4, 21, 0)
     publish(robot, pictures[4:8], 4)
-    assert robot.settled(23).frames_ingested == 8
+    assert robot.settled(29).frames_ingested == 8
     assert (
         robot.result(robot.ask("What is it?", max_new_tokens=10)).answer
         == engine_answer(pictures[:8], "What is it?", 10).text
@@ -228,6 +251,8 @@ def test_bad_images_are_counted_logged_once_and_change_nothing(start_node, robot
         ("step 7", "contradicts"),
         ("80x0", "empty"),
         ("1700000000.25", "~/reset"),
+        ("-5 s", "camera driver"),
+        ("2100000000.0", "~/reset"),
     ]:
         lines = [line for line in node.log.splitlines() if value in line]
         assert len(lines) == 1 and hint in lines[0], (value, node.log)
@@ -243,6 +268,13 @@ def test_a_topic_that_never_comes_is_said_once_with_a_hint(start_node, robot):
     assert len(lines) == 1 and "nobody publishes it" in lines[0] and "image_topic" in lines[0]
 
 
+def test_silence_is_noticed_on_simulated_time_that_stands_still(start_node, robot):
+    start_node(ready=False, use_sim_time=True, image_timeout=1.5)
+    robot.spin_until(lambda: robot.statuses and "no image on" in robot.statuses[-1].message, 40, "a hint")
+    robot.statuses.clear()
+    robot.spin_until(lambda: len(robot.statuses) >= 2, 10, "the status goes on")
+
+
 def test_an_unknown_model_is_said_and_questions_are_refused(start_node, robot):
     node = start_node(ready=False, model="/no/such/folder")
     robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "error", 40, "the node reports an error")
@@ -254,7 +286,15 @@ def test_an_unknown_model_is_said_and_questions_are_refused(start_node, robot):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("chunk_frames", 0), ("dtype", "int3"), ("target_fps", -1.0), ("model", 3), ("qos_depth", 1.5)]
+    ("name", "value"),
+    [
+        ("image_topic", "bad topic!"),
+        ("chunk_frames", 0),
+        ("dtype", "int3"),
+        ("target_fps", -1.0),
+        ("model", 3),
+        ("qos_depth", 1.5),
+    ],
 )
 def test_a_parameter_that_cannot_work_is_refused(start_node, name, value):
     node = start_node(ready=False, **{name: value})

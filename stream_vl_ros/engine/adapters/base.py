@@ -20,6 +20,8 @@ class ModelAdapter(Protocol):
     geometry: PatchGeometry
     cache_shape: CacheShape
     tokens_per_second: Fraction | None
+    # Positions that the model was made for, on each axis.
+    max_positions: int
     # True if the installed transformers places text after a video at its largest position + 1.
     text_after_maximum: bool
 

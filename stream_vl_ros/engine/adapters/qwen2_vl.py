@@ -32,6 +32,7 @@ class Qwen25VLAdapter:
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
         self.tokens_per_second = self._tokens_per_second(vision)
+        self.max_positions: int = text.max_position_embeddings
         self.cache_shape = CacheShape(
             layers=text.num_hidden_layers,
             kv_heads=text.num_key_value_heads,

@@ -1,0 +1,144 @@
+"""The questions that are being answered: one token each in turn, on the engine's thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
+
+from stream_vl_ros.engine.answer import Answer, Finish
+from stream_vl_ros.engine.runner_state import Request
+from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.errors import EngineClosedError, RequestError, StreamVLError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Answering:
+    """Takes questions from their turn in the queue to the end of their answer.
+
+    Used on one thread. Every request that is handed over ends in exactly one call of `ended`.
+    """
+
+    def __init__(self, remember: Callable[[Request, Answer], bool], ended: Callable[[bool], None]) -> None:
+        """`remember` makes a turn part of the stream; `ended` is told whether a request was answered."""
+        self._remember = remember
+        self._ended = ended
+        self._active: deque[Request] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._active)
+
+    def begin(self, request: Request, stream: VideoStream) -> None:
+        """Fork and read the question."""
+        if not self._still_wanted(request):
+            return
+        try:
+            request.resets = stream.resets
+            request.generation = stream.start(request.question, request.asked_at)
+            request.generation.prefill()
+        except Exception as error:
+            self.fail(request, error)
+            return
+        self._active.append(request)
+        self._finish_if_done(request)
+
+    def step(self) -> None:
+        """Write one token of the question whose turn it is."""
+        request = self._active[0]
+        self._active.rotate(-1)
+        generation = request.generation
+        assert generation is not None
+        if not self._still_wanted(request):
+            return
+        try:
+            generation.step()
+        except Exception as error:
+            self.fail(request, error)
+            return
+        self._finish_if_done(request)
+
+    def fail(self, request: Request, error: Exception) -> None:
+        """End a request without an answer."""
+        if request.generation is not None:
+            request.generation.stop(Finish.CANCELLED)
+        if not isinstance(error, StreamVLError):
+            log.error("question %r failed", request.question.text[:80], exc_info=error)
+            error = RequestError(f"the engine could not answer: {type(error).__name__}: {error}")
+        self._retire(request, answered=False)
+        reject(request.future, error)
+
+    def close(self) -> None:
+        """End all requests without an answer."""
+        while self._active:
+            self.fail(self._active[0], closed_error())
+
+    def _still_wanted(self, request: Request) -> bool:
+        """False, and everything put away, if the caller gave up or the deadline passed."""
+        generation = request.generation
+        if request.future.cancelled():
+            if generation is not None:
+                generation.stop(Finish.CANCELLED)
+            self._retire(request, answered=False)
+            # Tells those who wait for the future that it is over.
+            request.future.set_running_or_notify_cancel()
+            return False
+        if time.monotonic() < request.deadline:
+            return True
+        if generation is None:
+            waited = time.monotonic() - request.asked_at
+            self.fail(request, RequestError(f"timed out after {waited:.1f} s, unread; allow more time (timeout)"))
+            return False
+        generation.stop(Finish.TIMEOUT)
+        self._finish_if_done(request)
+        return False
+
+    def _finish_if_done(self, request: Request) -> None:
+        generation = request.generation
+        assert generation is not None
+        if not generation.done:
+            return
+        try:
+            answer = generation.answer()
+        except Exception as error:  # a tokenizer that cannot write what the model said
+            self.fail(request, error)
+            return
+        if request.remember and answer.complete:
+            answer = replace(answer, remembered=self._remember(request, answer))
+        self._retire(request, answered=answer.complete)
+        fulfil(request.future, lambda: answer)
+
+    def _retire(self, request: Request, *, answered: bool) -> None:
+        if request in self._active:
+            self._active.remove(request)
+        self._ended(answered)
+
+
+def closed_error() -> EngineClosedError:
+    """What a request gets that the engine did not live to answer."""
+    return EngineClosedError("the engine was shut down before it could answer")
+
+
+def fulfil(future: Future[T], action: Callable[[], T]) -> None:
+    """Give a future the result of `action`, or its exception; one that was cancelled stays so."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(action())
+    except StreamVLError as error:
+        future.set_exception(error)
+    except Exception as error:
+        log.exception("a request to the engine failed")
+        future.set_exception(RequestError(f"the engine could not do it: {type(error).__name__}: {error}"))
+
+
+def reject(future: Future[T], error: Exception) -> None:
+    """Give a future an exception; one that was cancelled stays so."""
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
