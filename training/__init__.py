@@ -1,0 +1,1 @@
+"""Training of stream-vl-tiny, from nothing, on the toy world."""
