@@ -13,30 +13,12 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import Qwen2TokenizerFast
 
+from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT
+from stream_vl_ros.engine.random_checkpoint import SPECIAL_TOKENS
 from stream_vl_ros.world.questions import KINDS, ask
 from stream_vl_ros.world.scene import FRAME_RATES, sample_scene
 
 VOCABULARY = 1024
-SYSTEM = "You are a helpful assistant."
-
-SPECIAL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-"""Qwen2.5-VL's special tokens, in its order."""
-
 ADDED = (
     "<tool_call>",
     "</tool_call>",
@@ -57,7 +39,9 @@ WORDS = (
 CHAT_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}"
     "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n" + SYSTEM + "<|im_end|>\n{% endif %}"
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    + DEFAULT_SYSTEM_PROMPT
+    + "<|im_end|>\n{% endif %}"
     "<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
     "{% else %}{% for content in message['content'] %}"
@@ -87,7 +71,7 @@ def corpus(seed: int, clips: int) -> Iterator[str]:
             if question is not None:
                 yield f"user\n{question.text}"
                 yield f"assistant\n{question.answer}"
-        yield f"system\n{SYSTEM}"
+        yield f"system\n{DEFAULT_SYSTEM_PROMPT}"
 
 
 def build() -> Tokenizer:
@@ -103,12 +87,12 @@ def build() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIAL) - len(ADDED),
+        vocab_size=VOCABULARY - len(SPECIAL_TOKENS) - len(ADDED),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus(0, 4000), trainer)
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in ADDED])
     return tokenizer
 
@@ -121,7 +105,7 @@ def save(folder: Path) -> None:
         bos_token=None,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL[1:]),
+        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
         model_max_length=32768,
         clean_up_tokenization_spaces=False,
         split_special_tokens=False,
