@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from tokenizers import Tokenizer
 
+from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT
 from stream_vl_ros.world import truth
 from stream_vl_ros.world.questions import KINDS, Question, ask, follow_up
 from stream_vl_ros.world.scene import FRAME_RATES, Scene, sample_scene
@@ -19,7 +20,6 @@ from stream_vl_ros.world.things import KINDS_OF_OBJECT, MAX_VISIBLE, object_clas
 from stream_vl_ros.world.wordings import Split
 from training.grids import CELLS, SIZES, cells
 from training.shape import TOKENS_PER_SECOND
-from training.tokenizer import SYSTEM
 
 OBJECT_CLASSES = KINDS_OF_OBJECT + 1
 """Every colour and shape, and none (0)."""
@@ -96,7 +96,9 @@ class Writer:
             return tuple(tokenizer.encode(text, add_special_tokens=False).ids)
 
         self.encode = encode
-        self.opening = encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>")
+        self.opening = encode(
+            f"<|im_start|>system\n{DEFAULT_SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n<|vision_start|>"
+        )
         self.close = encode("<|vision_end|>")
         self.answering = encode("<|im_end|>\n<|im_start|>assistant\n")
         self.again = encode("<|im_end|>\n<|im_start|>user\n")
