@@ -302,6 +302,7 @@ def test_reset_keeps_the_accounts(loaded, video):
     with make(loaded, flush_after=60.0) as runner:
         push(runner, video[:7])
         runner.reset().result(20)
+        assert runner.status().frames.drops == {"reset": 3}
         push(runner, video[:4])
         status = settled(runner, 0)
     assert status.frames.drops == {"reset": 3} and status.frames.ingested == 8 and status.frames.balanced
