@@ -236,20 +236,22 @@ class EngineRunner:
                 self._answering.begin(item, self._stream)
                 return 0.0
             if isinstance(item, Control):
-                action = item.action
-                fulfil(item.future, lambda: self._perform(action))
+                self._perform(item)
             elif self._accept(item) and self._encode(self._stream.encode_chunk):
                 break
             if self._answering and time.perf_counter() - started > INTAKE_SLICE:
                 break
         return time.perf_counter() - started
 
-    def _perform(self, action: Callable[[], object]) -> object:
-        try:
-            return action()
-        finally:
-            # Before the caller hears of it, so that a status asked for then is up to date.
-            self._settle_accounts("reset")
+    def _perform(self, item: Control) -> None:
+        def action() -> object:
+            try:
+                return item.action()
+            finally:
+                # Before the caller hears of it, so that a status asked for then is up to date.
+                self._settle_accounts("reset")
+
+        fulfil(item.future, action)
 
     def _next(self) -> Incoming | Request | Control | None:
         shared = self._shared
