@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class ImageMessage(Protocol):
     width: int
     encoding: str
     step: int
-    data: object
+    data: Any  # bytes, or an array of them
 
 
 def to_rgb(message: ImageMessage) -> np.ndarray:
@@ -52,7 +52,7 @@ def to_rgb(message: ImageMessage) -> np.ndarray:
             f"image step {step} is less than width x bytes per pixel = {width} x {size} = {width * size} for encoding "
             f"{message.encoding!r}: the message contradicts itself; check the camera driver",
         )
-    data = np.frombuffer(message.data, dtype=np.uint8)  # type: ignore[call-overload]
+    data = np.frombuffer(message.data, dtype=np.uint8)
     if data.size < step * height:
         raise FrameError(
             "short_data",

@@ -8,6 +8,7 @@ import torch
 
 from stream_vl_ros.bench.native import NativeModel, assistant_turn, user_turn
 from stream_vl_ros.engine import LoadedModel, StreamConfig, VideoStream, load_model
+from stream_vl_ros.engine.loader import EMBEDDED_FOLDER
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 
 QUESTION = "What happened before the red car?"
@@ -15,8 +16,10 @@ TOKENS = 12
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen2_vl"])
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen2_vl", "embedded"])
 def checkpoint(request, tmp_path_factory) -> str:
+    if request.param == "embedded":
+        return str(EMBEDDED_FOLDER)
     return str(random_checkpoint(3, model_type=request.param, folder=tmp_path_factory.mktemp("checkpoints")))
 
 
