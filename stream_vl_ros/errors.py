@@ -47,5 +47,9 @@ class EngineClosedError(RequestError):
     """The engine was shut down before it could answer."""
 
 
+class CacheError(StreamVLError):
+    """The KV cache could not do what was asked of it, or lost its contents."""
+
+
 class BagError(StreamVLError):
     """A bag or a video file cannot be read or written."""

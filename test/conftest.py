@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ import pytest
 
 # Small models on few cores: threads that wait for each other cost more than they bring. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts background jobs with SIGINT ignored, and the processes of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # With importmode=importlib, test files are not importable by name; this one is loaded from its place.
 _spec = importlib.util.spec_from_file_location("stream_vl_test_footage", Path(__file__).with_name("footage.py"))

@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo."""
     args = parser().parse_args(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _as_interrupt)
+    # Started in the background of a script, it was told to ignore this; its processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with Timeline() as timeline:
             return _run(args, timeline)

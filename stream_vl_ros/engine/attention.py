@@ -28,25 +28,49 @@ Kernel = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class KeyValueParts:
-    """What one layer attends to, in the order of the tokens.
+class SharedRange:
+    """Tokens that several rows read: keys and values, each (1, kv_heads, tokens, head_dim).
 
-    Attributes:
-        shared: keys and values that all rows share, each (1, kv_heads, tokens, head_dim).
-        own: keys and values of each row alone, each (rows, kv_heads, tokens, head_dim).
-        past: how many of the own tokens came before this forward pass; the others are causal among themselves.
+    `rows` holds the indices of those rows, int64 (readers,); None if all do.
     """
 
-    shared: tuple[tuple[Tensor, Tensor], ...]
+    key: Tensor
+    value: Tensor
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueParts:
+    """What one layer attends to.
+
+    Attributes:
+        shared: what rows share, seen whole by every token of the rows that read it.
+        own: keys and values of each row alone, each (rows, kv_heads, tokens, head_dim).
+        past: how many of the own tokens came before this forward pass; the others are causal among themselves.
+        lengths: own tokens of each row, the new one included, int64 (rows,), where they differ; only for passes of one
+            token, and `past` means nothing then.
+    """
+
+    shared: tuple[SharedRange, ...]
     own: tuple[Tensor, Tensor]
     past: int
+    lengths: Tensor | None = None
 
 
 def math_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """The definition, in float32 and plain PyTorch: runs anywhere, and every other kernel is tested against it."""
-    scores = torch.matmul(query.float() * scale, key.float().transpose(-1, -2))
+    hidden = None
     if causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        hidden = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(1)
+    return _masked_attention(query, key, value, scale, hidden)
+
+
+def _masked_attention(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, hidden: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention without the keys where `hidden`, bool and broadcast to (rows, heads, queries, keys), is True."""
+    scores = torch.matmul(query.float() * scale, key.float().transpose(-1, -2))
+    if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.inf)
     lse = torch.logsumexp(scores, dim=-1)
     out = torch.matmul(torch.exp(scores - lse[..., None]), value.float())
@@ -93,9 +117,11 @@ def attend(query: Tensor, parts: KeyValueParts, scale: float, kernel: Kernel | N
     Query token j sees all shared tokens, all past ones, and the new tokens 0..j.
     """
     kernel = kernel or pick_kernel(query)
-    results = [_attend_shared(query, key, value, scale, kernel) for key, value in parts.shared]
+    results = [_attend_shared(query, part, scale, kernel) for part in parts.shared]
     key, value = parts.own
-    if query.shape[2] == 1:
+    if parts.lengths is not None:
+        results.append(_attend_uneven(query, key, value, scale, parts.lengths))
+    elif query.shape[2] == 1:
         results.append(_attend_rows(query, key, value, scale, kernel, causal=False))
     else:
         old, new = slice(0, parts.past), slice(parts.past, None)
@@ -115,15 +141,31 @@ def merge(results: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Tensor:
     return out.to(dtype)
 
 
-def _attend_shared(query: Tensor, key: Tensor, value: Tensor, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
+def _attend_shared(query: Tensor, part: SharedRange, scale: float, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    if part.rows is not None:
+        some, some_lse = _attend_shared(query[part.rows], SharedRange(part.key, part.value), scale, kernel)
+        # Nothing of this range is visible to the other rows: a log-sum-exp of nothing.
+        out = torch.zeros_like(query).index_copy_(0, part.rows, some)
+        lse = torch.full(query.shape[:3], -torch.inf, device=query.device).index_copy_(0, part.rows, some_lse)
+        return out, lse
     rows, heads, tokens, dim = query.shape
-    kv_heads = key.shape[1]
+    kv_heads = part.key.shape[1]
     group = heads // kv_heads
     folded = query.view(rows, kv_heads, group, tokens, dim).transpose(0, 1).reshape(1, kv_heads, -1, dim)
-    out, lse = kernel(folded, key, value, scale, False)
+    out, lse = kernel(folded, part.key, part.value, scale, False)
     out = out.reshape(kv_heads, rows, group, tokens, dim).transpose(0, 1).reshape(rows, heads, tokens, dim)
     lse = lse.reshape(kv_heads, rows, group, tokens).transpose(0, 1).reshape(rows, heads, tokens)
     return out, lse
+
+
+def _attend_uneven(query: Tensor, key: Tensor, value: Tensor, scale: float, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    # Few keys (the rows' own questions and answers), so the score matrix is small.
+    rows, heads, tokens, dim = query.shape
+    kv_heads = key.shape[1]
+    hidden = torch.arange(key.shape[2], device=key.device) >= lengths[:, None]
+    folded = query.reshape(rows, kv_heads, heads // kv_heads * tokens, dim)
+    out, lse = _masked_attention(folded, key, value, scale, hidden[:, None, None])
+    return out.reshape(rows, heads, tokens, dim), lse.reshape(rows, heads, tokens)
 
 
 def _attend_rows(

@@ -1,27 +1,28 @@
 """The KV cache: one growing buffer per layer, forks that share it, byte-true accounting.
 
-A `KVCache` holds its own tokens and, in front of them, segments that it shares with the cache it was forked
-from. Forking takes views: it copies nothing and costs the same at any length. What a fork sees never
-changes, whatever happens to its parent: tokens that a live segment covers are never written again, and a
-buffer that must move moves to new memory while segments keep the old one alive.
+A `KVCache` holds its own tokens and, in front of them, segments that it shares with other caches. Forks and
+snapshots take views: they copy nothing and cost the same at any length. What they see never changes,
+whatever happens to the cache they came from: tokens that a living segment covers are never written again, and a
+buffer that must move, or is rewritten, moves to new memory while segments keep the old one alive.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from stream_vl_ros.engine.attention import KeyValueParts
+from stream_vl_ros.engine.attention import KeyValueParts, SharedRange
+from stream_vl_ros.errors import CacheError
 
-_cache_ids = itertools.count()
+# Keys and values of one layer, each (1, kv_heads, tokens, head_dim).
+Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,23 @@ class Segment:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Snapshot:
-    """A moment of one cache, to go back to with `restore`. Costs nothing and holds no tensors."""
+    """A moment of a cache, to go back to with `restore`. Holds views: what it saw stays in memory as long as it lives.
 
-    cache_id: int
-    length: int
-    epoch: int
+    Attributes:
+        segments: the tokens of that moment, in order.
+        own: whether the last segment is what the cache itself held.
+        shape: of the cache that it was taken from.
+    """
+
+    segments: tuple[Segment, ...]
+    own: bool
+    shape: CacheShape
+
+    @property
+    def length(self) -> int:
+        return sum(s.length for s in self.segments)
 
 
 class KVCache(Cache):
@@ -63,25 +74,35 @@ class KVCache(Cache):
     """
 
     def __init__(
-        self, shape: CacheShape, *, base: tuple[Segment, ...] = (), rows: int = 1, initial_capacity: int = 64
+        self,
+        shape: CacheShape,
+        *,
+        base: tuple[Segment, ...] = (),
+        rows: int = 1,
+        initial_capacity: int = 64,
+        max_capacity: int | None = None,
     ) -> None:
+        """Args:
+        base: tokens that it begins with and shares.
+        rows: sequences that grow side by side.
+        initial_capacity: own tokens that there is room for when the first one comes.
+        max_capacity: own tokens beyond which no spare room is allocated; None for no such bound.
+        """
         super().__init__(layers=[])
-        self._id = next(_cache_ids)
         self.shape = shape
         self.rows = rows
+        self._origin = base
         self._base = base
-        self._base_length = sum(s.length for s in base)
+        self._base_length = _length(base)
         self._initial_capacity = initial_capacity
-        self._buffers: list[tuple[Tensor, Tensor]] = []  # per layer, (rows, kv_heads, capacity, head_dim), owned
+        self._max_capacity = max_capacity
+        self._buffers: list[Pair] = []  # per layer, (rows, kv_heads, capacity, head_dim), owned
         self._capacity = 0
         self._length = 0
         self._pending = 0
-        # Every restore and clear begins an epoch; (epoch, own length it fell back to), both increasing. A snapshot is a
-        # past moment as long as no later epoch began with fewer tokens.
-        self._epoch = 0
-        self._falls: list[tuple[int, int]] = []
-        # How many own tokens each living segment taken from the present buffers covers.
+        # Living segments taken from the present buffers, and from those that were given up since.
         self._exported: weakref.WeakSet[Segment] = weakref.WeakSet()
+        self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
 
     # --- size -----------------------------------------------------------------------------------------------
 
@@ -96,9 +117,22 @@ class KVCache(Cache):
         return self._length
 
     @property
+    def own_bytes(self) -> int:
+        """Bytes of the buffers that this cache alone owns, spare room included."""
+        return _bytes(t for pair in self._buffers for t in pair)
+
+    @property
     def memory_bytes(self) -> int:
-        """Bytes of the buffers that this cache owns, spare room included; shared segments are their owner's."""
-        return sum(t.untyped_storage().nbytes() for pair in self._buffers for t in pair)
+        """Bytes of all memory that this cache keeps allocated: its own buffers, and those that its shared tokens lie in."""
+        shared = (t for segment in self._base for pair in segment.layers for t in pair)
+        return _bytes([*(t for pair in self._buffers for t in pair), *shared])
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of buffers that this cache gave up, but living forks or snapshots still hold."""
+        present = {t.untyped_storage().data_ptr() for pair in self._buffers for t in pair}
+        held = (t for segment in self._retired for pair in segment.layers for t in pair)
+        return _bytes(t for t in held if t.untyped_storage().data_ptr() not in present)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """transformers' name for `length`."""
@@ -129,7 +163,7 @@ class KVCache(Cache):
         keys[:, :, start:end] = key_states
         values[:, :, start:end] = value_states
         parts = KeyValueParts(
-            shared=tuple(s.layers[layer_idx] for s in self._base),
+            shared=tuple(SharedRange(*s.layers[layer_idx]) for s in self._base),
             own=(keys[:, :, :end], values[:, :, :end]),
             past=start,
         )
@@ -143,21 +177,85 @@ class KVCache(Cache):
         capacity = self._capacity
         if needed > capacity:
             # Half as much again: each token is copied twice on average, and a third is spare at the most.
-            capacity = max(needed, capacity + capacity // 2, self._initial_capacity)
+            roomy = max(capacity + capacity // 2, self._initial_capacity)
+            capacity = max(needed, roomy if self._max_capacity is None else min(roomy, self._max_capacity))
+        buffers = []
+        for layer in range(self.shape.layers):
+            pair = self._new_pair(capacity)
+            if self._length:
+                _write(pair, tuple(t[:, :, : self._length] for t in self._buffers[layer]))
+            buffers.append(pair)
+        self._retire()
+        self._buffers, self._capacity = buffers, capacity
+
+    def _new_pair(self, capacity: int) -> Pair:
         s = self.shape
         size = (self.rows, s.kv_heads, capacity, s.head_dim)
-        buffers = []
-        for layer in range(s.layers):
-            pair = (
-                torch.empty(size, dtype=s.dtype, device=s.device),
-                torch.empty(size, dtype=s.dtype, device=s.device),
-            )
-            if self._length:
-                for new, old in zip(pair, self._buffers[layer], strict=True):
-                    new[:, :, : self._length] = old[:, :, : self._length]
-            buffers.append(pair)
-        self._buffers, self._capacity = buffers, capacity
+        return torch.empty(size, dtype=s.dtype, device=s.device), torch.empty(size, dtype=s.dtype, device=s.device)
+
+    def _retire(self) -> None:
+        self._retired |= self._exported
         self._exported = weakref.WeakSet()
+
+    def rewrite(self, length: int, make: Callable[[int, Tensor, Tensor], Pair], *, shrink: bool = False) -> None:
+        """Replace everything in this cache, the shared tokens too, by `length` other tokens: eviction and the like.
+
+        Forks and snapshots keep what they see. The buffers are used again if nothing else looks at them, otherwise new ones
+        are made, one layer at a time, so that hardly more memory is needed than there was.
+
+        Args:
+            length: tokens afterwards.
+            make: called per layer with its index, keys and values, each (1, kv_heads, tokens, head_dim); returns the new
+                ones, (1, kv_heads, length, head_dim), in memory of their own.
+            shrink: give memory back that `length` tokens do not need.
+
+        Raises:
+            CacheError: if it failed after tokens were overwritten; the cache is empty then. Whatever `make` raises for the
+                first layer leaves the cache as it was.
+        """
+        if self.rows != 1:
+            raise ValueError(f"a cache of {self.rows} rows cannot be rewritten")
+        capacity = length if shrink else max(length, self._capacity, self._initial_capacity)
+        if self._base or self._exported or not self._buffers:
+            # What others look at stays allocated anyhow: nothing is lost by keeping it until all is done.
+            buffers = []
+            for layer in range(self.shape.layers):
+                buffers.append(self._new_pair(capacity))
+                _write(buffers[-1], make(layer, *self._views(layer)))
+            self._retire()
+            self._buffers = buffers
+        else:
+            self._overwrite(make, capacity)
+        self._capacity = capacity
+        self._base, self._base_length, self._length = (), 0, length
+
+    def _overwrite(self, make: Callable[[int, Tensor, Tensor], Pair], capacity: int) -> None:
+        made = make(0, *self._views(0))
+        touched = False
+        try:
+            for layer in range(self.shape.layers):
+                if layer:
+                    made = make(layer, *self._views(layer))
+                target = self._buffers[layer] if capacity == self._capacity else self._new_pair(capacity)
+                touched = True
+                _write(target, made)
+                self._buffers[layer] = target
+        except BaseException as error:
+            if not touched:
+                raise
+            self.discard()
+            raise CacheError(
+                f"the cache was lost while it was rewritten: {type(error).__name__}: {error}; it is empty now"
+            ) from error
+
+    def truncate(self, length: int) -> None:
+        """Forget the own tokens behind the first `length` tokens, shared ones counted. Costs nothing; forks keep what they see.
+
+        Raises ValueError if that many tokens are not there, or if shared ones would have to go.
+        """
+        if not self._base_length <= length <= self.length:
+            raise ValueError(f"length={length}: must be between {self._base_length} (shared) and {self.length}")
+        self._length = length - self._base_length
 
     # --- sharing --------------------------------------------------------------------------------------------
 
@@ -168,60 +266,70 @@ class KVCache(Cache):
         """
         if self.rows != 1:
             raise ValueError(f"a cache of {self.rows} rows cannot be forked; fork the one it came from")
-        base = self._base
-        if self._length:
-            segment = Segment(
-                tuple((k[:, :, : self._length], v[:, :, : self._length]) for k, v in self._buffers), self._length
-            )
-            self._exported.add(segment)
-            base = (*base, segment)
-        return KVCache(self.shape, base=base, rows=rows, initial_capacity=initial_capacity)
+        return KVCache(self.shape, base=self._segments(), rows=rows, initial_capacity=initial_capacity)
+
+    def _segments(self) -> tuple[Segment, ...]:
+        if not self._length:
+            return self._base
+        for segment in self._exported:
+            if segment.length == self._length:
+                return (*self._base, segment)
+        segment = Segment(
+            tuple((k[:, :, : self._length], v[:, :, : self._length]) for k, v in self._buffers), self._length
+        )
+        self._exported.add(segment)
+        return (*self._base, segment)
 
     def clone(self) -> KVCache:
         """A cache with the same contents that shares no memory with this one."""
-        copy = KVCache(self.shape, rows=self.rows, initial_capacity=self._initial_capacity)
+        copy = KVCache(
+            self.shape,
+            rows=self.rows,
+            initial_capacity=self._initial_capacity,
+            max_capacity=self._max_capacity,
+        )
         if not self.length:
             return copy
         copy._reserve(self.length)
         for layer in range(self.shape.layers):
-            for which, buffer in enumerate(copy._buffers[layer]):
-                buffer[:, :, : self.length] = self._tokens(layer, which)
+            _write(copy._buffers[layer], self.layer_tokens(layer))
         copy._length = self.length
         return copy
 
     def snapshot(self) -> Snapshot:
-        """This moment, for `restore`."""
-        return Snapshot(self._id, self._length, self._epoch)
+        """This moment, for `restore`. It stays valid whatever happens to the cache."""
+        if self.rows != 1:
+            raise ValueError(f"no snapshots of a cache of {self.rows} rows; take them of the one it came from")
+        return Snapshot(self._segments(), self._length > 0, self.shape)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Forget the own tokens that came after `snapshot`. Living forks keep what they see.
+        """Go back to a moment, or to one of another cache of the same model. Living forks keep what they see.
 
-        Raises ValueError for a snapshot of another cache, or one from before a `clear`.
+        Raises ValueError for a snapshot of another model's cache.
         """
-        lowest = next((n for epoch, n in self._falls if epoch > snapshot.epoch), self._length)
-        if snapshot.cache_id != self._id or snapshot.length > min(lowest, self._length):
-            raise ValueError(
-                f"snapshot of {snapshot.length} tokens is not a past moment of this cache ({self._length} tokens); "
-                "it was cleared, or went back further, since then"
-            )
-        if snapshot.length < self._length:
-            self._fall(snapshot.length)
+        if snapshot.shape != self.shape or self.rows != 1:
+            raise ValueError(f"snapshot of {snapshot.shape} cannot be restored into a cache of {self.shape}")
+        base = snapshot.segments[:-1] if snapshot.own else snapshot.segments
+        at_home = snapshot.segments[-1] in self._exported if snapshot.own else True
+        if at_home and _same(base, self._base):
+            self._length = snapshot.segments[-1].length if snapshot.own else 0
+            return
+        self._drop_buffers()
+        self._base, self._base_length = snapshot.segments, snapshot.length
 
     def clear(self) -> None:
-        """Forget all own tokens and free their memory; living forks keep what they see."""
-        self._fall(-1)  # not even a snapshot of no tokens is from this side of it
-        self._buffers, self._capacity, self._length = [], 0, 0
-        self._exported = weakref.WeakSet()
-
-    def _fall(self, length: int) -> None:
-        self._epoch += 1
-        self._falls = [*((e, n) for e, n in self._falls if n < length), (self._epoch, length)]
-        self._length = length
+        """Forget all own tokens and free their memory; a fork is back where it was taken. Living forks keep what they see."""
+        self._drop_buffers()
+        self._base, self._base_length = self._origin, _length(self._origin)
 
     def discard(self) -> None:
         """Free everything, and let go of what was shared. The cache is empty afterwards."""
+        self._origin = ()
         self.clear()
-        self._base, self._base_length = (), 0
+
+    def _drop_buffers(self) -> None:
+        self._retire()
+        self._buffers, self._capacity, self._length = [], 0, 0
 
     # --- looking --------------------------------------------------------------------------------------------
 
@@ -229,13 +337,28 @@ class KVCache(Cache):
         """Which tokens a next token would see: ones, int64 of shape (rows, length), shared and own ones."""
         return torch.ones(self.rows, self.length, dtype=torch.int64, device=self.shape.device)
 
-    def layer_tokens(self, layer: int) -> tuple[Tensor, Tensor]:
+    def layer_tokens(self, layer: int) -> Pair:
         """Keys and values of one layer in order, each a copy of shape (rows, kv_heads, length, head_dim)."""
-        return self._tokens(layer, 0), self._tokens(layer, 1)
+        return self._joined(layer, 0), self._joined(layer, 1)
 
-    def _tokens(self, layer: int, which: int) -> Tensor:
+    def own_tokens(self, layer: int) -> Pair:
+        """Keys and values of one layer that are not shared: views, (rows, kv_heads, own_length, head_dim)."""
+        keys, values = self._buffers[layer]
+        return keys[:, :, : self._length], values[:, :, : self._length]
+
+    @property
+    def shared(self) -> tuple[Segment, ...]:
+        """The tokens in front of the own ones."""
+        return self._base
+
+    def _views(self, layer: int) -> Pair:
+        return self.layer_tokens(layer) if self._base or not self._length else self.own_tokens(layer)
+
+    def _joined(self, layer: int, which: int) -> Tensor:
         own = [self._buffers[layer][which][:, :, : self._length]] if self._length else []
         shared = [s.layers[layer][which].expand(self.rows, -1, -1, -1) for s in self._base]
+        if not own and not shared:
+            return self._new_pair(0)[0]
         return torch.cat([*shared, *own], dim=2)
 
     def signature(self) -> str:
@@ -246,3 +369,21 @@ class KVCache(Cache):
                 for tensor in self.layer_tokens(layer):
                     digest.update(tensor.contiguous().view(torch.uint8).cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _length(segments: tuple[Segment, ...]) -> int:
+    return sum(s.length for s in segments)
+
+
+def _same(a: tuple[Segment, ...], b: tuple[Segment, ...]) -> bool:
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
+
+
+def _write(target: Pair, tokens: Pair) -> None:
+    for buffer, new in zip(target, tokens, strict=True):
+        buffer[:, :, : new.shape[2]] = new
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())

@@ -58,7 +58,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class StreamSnapshot:
-    """A moment of a stream, to go back to with `restore`."""
+    """A moment of a stream, to go back to with `restore`, even after a reset. Keeps the memory of that moment alive."""
 
     cache: Snapshot
     state: StreamState
@@ -232,7 +232,7 @@ class VideoStream:
         """
         if not self._state.frames and not self._pending:
             raise NoVideoError("nothing to remember a turn after: not one frame has arrived")
-        before = self.snapshot()
+        state, pending, length = self._state, list(self._pending), self.cache.length
         try:
             if self._pending:
                 self._encode(len(self._pending))
@@ -242,7 +242,8 @@ class VideoStream:
             ids = piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
             self._prefill_text(ids, start, self.cache)
         except BaseException:
-            self.restore(before)
+            self._state, self._pending = state, pending
+            self.cache.truncate(length)
             raise
         self._state = replace(self._state, segment=None, position=start + len(ids), answered=True)
 
@@ -263,7 +264,7 @@ class VideoStream:
         return self._size
 
     def snapshot(self) -> StreamSnapshot:
-        """This moment, for `restore`. Costs next to nothing."""
+        """This moment, for `restore`. Copies nothing, and keeps what it saw in memory as long as it lives."""
         return StreamSnapshot(
             self.cache.snapshot(), self._state, tuple(self._pending), self._size, replace(self._sampler)
         )
@@ -275,7 +276,7 @@ class VideoStream:
         self._sampler = replace(snapshot.sampler)
 
     def reset(self) -> None:
-        """Forget all video, the waiting frames too. Living forks are not affected; earlier snapshots are void."""
+        """Forget all video, the waiting frames too. Living forks and snapshots are not affected."""
         self._open()
         self.resets += 1
 
@@ -309,11 +310,10 @@ class VideoStream:
     def _encode(self, count: int) -> ChunkReport:
         started = time.perf_counter()
         chunk, length = self._pending[:count], self.cache.length
-        before = self.cache.snapshot()
         try:
             segment = self._prefill_video(chunk, self.cache)
         except BaseException:
-            self.cache.restore(before)
+            self.cache.truncate(length)
             raise
         del self._pending[:count]
         self._state = replace(

@@ -14,6 +14,7 @@ from torch import Tensor
 from stream_vl_ros.engine.attention import (
     ATTENTION_NAME,
     KeyValueParts,
+    SharedRange,
     attend,
     cpu_kernel,
     cuda_efficient_kernel,
@@ -64,12 +65,15 @@ def make_parts(
 
     # Like in the cache: views of larger buffers.
     own = tuple(x[:, :, : past + tokens] for x in pair(rows, past + tokens + 5, 50))
-    return KeyValueParts(tuple(pair(1, n, 100 + 2 * i) for i, n in enumerate(shared)), own, past)
+    return KeyValueParts(tuple(SharedRange(*pair(1, n, 100 + 2 * i)) for i, n in enumerate(shared)), own, past)
 
 
 def expected(query: Tensor, parts: KeyValueParts, scale: float) -> Tensor:
     rows, _, tokens, _ = query.shape
-    whole = [torch.cat([*(s[i].expand(rows, -1, -1, -1) for s in parts.shared), parts.own[i]], dim=2) for i in (0, 1)]
+    whole = [
+        torch.cat([*((s.key, s.value)[i].expand(rows, -1, -1, -1) for s in parts.shared), parts.own[i]], dim=2)
+        for i in (0, 1)
+    ]
     length = whole[0].shape[2]
     before = length - tokens
     visible = torch.arange(length) <= before + torch.arange(tokens)[:, None]

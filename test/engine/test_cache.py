@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stream_vl_ros.engine.attention import KeyValueParts
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import CacheShape, KVCache, Snapshot
+from stream_vl_ros.errors import CacheError
 
 SHAPE = CacheShape(layers=2, kv_heads=2, head_dim=4, dtype=torch.float32, device=torch.device("cpu"))
 Layers = list[tuple[Tensor, Tensor]]
@@ -65,6 +66,10 @@ def assert_holds(cache: KVCache, *chunks: Layers) -> None:
     for got, wanted in zip(contents(cache), expected, strict=True):
         assert torch.equal(got[0], wanted[0])
         assert torch.equal(got[1], wanted[1])
+
+
+def pair_of(parts: KeyValueParts) -> tuple[Tensor, Tensor]:
+    return parts.shared[0].key, parts.shared[0].value
 
 
 class Allocations(TorchDispatchMode):
@@ -135,9 +140,35 @@ def test_memory_is_what_the_tensors_take():
     assert len(storages) == 2 * SHAPE.layers
     assert cache.memory_bytes == sum(storages.values()) >= 35 * SHAPE.bytes_per_token
     fork = cache.fork(rows=3, initial_capacity=2)
-    assert fork.memory_bytes == 0
+    assert (fork.own_bytes, fork.memory_bytes) == (0, cache.memory_bytes)
     append(fork, make_tokens(2, 0, rows=3))
-    assert fork.memory_bytes == 3 * 2 * SHAPE.bytes_per_token
+    assert fork.own_bytes == 3 * 2 * SHAPE.bytes_per_token
+    assert fork.memory_bytes == cache.memory_bytes + fork.own_bytes
+
+
+def test_memory_that_only_forks_hold_is_known():
+    cache, a = filled(8, capacity=8), make_tokens(8, 0)
+    fork, mark = cache.fork(), cache.snapshot()
+    assert cache.pinned_bytes == 0
+    append(cache, make_tokens(1, 1))
+    assert cache.pinned_bytes == 8 * SHAPE.bytes_per_token
+    fork.discard()
+    gc.collect()
+    assert cache.pinned_bytes == 8 * SHAPE.bytes_per_token
+    assert_holds(cache, a, make_tokens(1, 1))
+    del mark
+    gc.collect()
+    assert cache.pinned_bytes == 0
+
+
+def test_spare_room_can_be_bounded():
+    cache = KVCache(SHAPE, initial_capacity=8, max_capacity=20)
+    for i in range(20):
+        append(cache, make_tokens(1, i))
+        assert cache.own_bytes <= 20 * SHAPE.bytes_per_token
+    append(cache, make_tokens(1, 20))
+    assert cache.own_bytes == 21 * SHAPE.bytes_per_token
+    assert_holds(cache, *(make_tokens(1, i) for i in range(21)))
 
 
 def test_a_pass_that_fails_leaves_no_tokens():
@@ -198,7 +229,7 @@ def test_a_fork_grows_on_its_own():
     assert_holds(cache, a, b)
     assert_holds(fork, a, c)
     assert (fork.own_length, parts[0].past) == (2, 0)
-    assert torch.equal(parts[1].shared[0][1], a[1][1])
+    assert torch.equal(parts[1].shared[0].value, a[1][1])
 
 
 def test_restore_then_append_never_changes_a_fork():
@@ -255,7 +286,7 @@ def test_forks_of_forks():
     for depth, fork in enumerate(forks):
         assert_holds(fork, *chunks[: depth + 1])
     parts = append(forks[-1], make_tokens(1, 99))
-    assert [s[0].shape[2] for s in parts[0].shared] == [4, 1, 6]
+    assert [s.key.shape[2] for s in parts[0].shared] == [4, 1, 6]
     for fork in forks[:-1]:
         fork.clear()
     assert_holds(forks[-1], *chunks, make_tokens(1, 99))
@@ -266,7 +297,7 @@ def test_rows_share_the_beginning():
     cache = filled(5)
     fork = cache.fork(rows=4)
     parts = append(fork, b)
-    assert parts[0].shared[0][0].shape[0] == 1
+    assert parts[0].shared[0].key.shape[0] == 1
     assert parts[0].own[0].shape == (4, 2, 3, 4)
     assert_holds(fork, a, b)
     assert fork.attention_mask().shape == (4, 8)
@@ -280,8 +311,8 @@ def test_a_fork_allocates_and_copies_nothing(length):
     cache = filled(length, capacity=length + 1)
     with Allocations() as counted:
         fork = cache.fork()
-    assert (counted.bytes, counted.writes, fork.memory_bytes) == (0, 0, 0)
-    shared = {t.data_ptr() for part in append(fork, make_tokens(1, 1)) for t in part.shared[0]}
+    assert (counted.bytes, counted.writes, fork.own_bytes) == (0, 0, 0)
+    shared = {t.data_ptr() for part in append(fork, make_tokens(1, 1)) for t in pair_of(part)}
     assert shared == {t.data_ptr() for part in append(cache, make_tokens(1, 2)) for t in part.own}
 
 
@@ -323,7 +354,7 @@ def test_a_clone_shares_nothing():
     assert clone.memory_bytes >= 8 * SHAPE.bytes_per_token
     ours = {t.untyped_storage().data_ptr() for part in append(clone, make_tokens(1, 2)) for t in part.own}
     parts = append(fork, make_tokens(1, 3))
-    assert not ours & {t.untyped_storage().data_ptr() for p in parts for t in (*p.own, *p.shared[0])}
+    assert not ours & {t.untyped_storage().data_ptr() for p in parts for t in (*p.own, *pair_of(p))}
     fork.discard()
     cache.clear()
     assert_holds(clone, a, b, make_tokens(1, 2))
@@ -347,46 +378,169 @@ def test_restore():
     assert_holds(cache, a, c)
 
 
-def test_a_snapshot_holds_no_memory():
+def test_a_snapshot_holds_what_it_saw_and_no_more():
     cache = filled(100)
-    held = weakref.ref(cache._buffers[0][0])
+    held = weakref.ref(cache._buffers[0][0].untyped_storage())
     mark = cache.snapshot()
     cache.clear()
     gc.collect()
-    assert held() is None
+    assert held() is not None
     assert mark.length == 100
+    del mark
+    gc.collect()
+    assert held() is None
 
 
-def test_snapshots_of_something_else_are_refused():
-    cache, other = filled(5), filled(5)
-    mark = cache.snapshot()
-    with pytest.raises(ValueError, match="5 tokens"):
-        other.restore(mark)
-    with pytest.raises(ValueError, match="5 tokens"):
-        cache.fork().restore(mark)
-    with pytest.raises(ValueError, match="5 tokens"):
-        cache.clone().restore(mark)
-    cache.clear()
-    append(cache, make_tokens(9, 1))
-    with pytest.raises(ValueError, match="cleared"):
-        cache.restore(mark)
-    assert_holds(cache, make_tokens(9, 1))
+@pytest.mark.parametrize("between", ["append", "clear", "discard", "truncate", "rewrite", "restore"])
+def test_a_snapshot_outlives_everything(between):
+    cache, a, b = KVCache(SHAPE, initial_capacity=16), make_tokens(5, 0), make_tokens(3, 1)
+    empty = cache.snapshot()
+    append(cache, a)
+    mark, signature = cache.snapshot(), cache.signature()
+    if between == "append":
+        append(cache, make_tokens(40, 2))
+    elif between == "truncate":
+        cache.truncate(2)
+        append(cache, make_tokens(9, 3))
+    elif between == "rewrite":
+        cache.rewrite(2, lambda layer, keys, values: (keys[:, :, :2].clone(), values[:, :, :2].clone()))
+        append(cache, make_tokens(9, 3))
+    elif between == "restore":
+        cache.restore(empty)
+        append(cache, make_tokens(9, 3))
+    else:
+        getattr(cache, between)()
+        append(cache, make_tokens(9, 3))
+    cache.restore(mark)
+    assert_holds(cache, a)
+    assert cache.signature() == signature
+    append(cache, b)
+    assert_holds(cache, a, b)
+    # And once more: what came after it the first time has not touched it.
+    cache.restore(mark)
+    assert_holds(cache, a)
+    cache.restore(empty)
+    assert cache.length == 0
 
 
-def test_a_snapshot_of_an_undone_moment_is_refused():
+def test_a_snapshot_can_be_restored_into_another_cache():
+    cache, other, a, b = filled(5), filled(9, seed=7), make_tokens(5, 0), make_tokens(3, 1)
+    other.restore(cache.snapshot())
+    append(other, b)
+    assert_holds(other, a, b)
+    assert_holds(cache, a)
+    assert other.memory_bytes == cache.memory_bytes + other.own_bytes
+    other.clear()
+    assert (other.length, other.memory_bytes) == (0, 0)
+
+
+def test_snapshots_of_another_model_are_refused():
+    wide = CacheShape(2, 2, 8, torch.float32, torch.device("cpu"))
     cache = filled(5)
-    early = cache.snapshot()
-    append(cache, make_tokens(3, 1))
-    late = cache.snapshot()
-    cache.restore(early)
-    with pytest.raises(ValueError, match="8 tokens"):
-        cache.restore(late)
-    # As long as that moment was, and longer, but with something else in it.
-    append(cache, make_tokens(10, 2))
-    with pytest.raises(ValueError, match="8 tokens"):
-        cache.restore(late)
-    cache.restore(early)
+    with pytest.raises(ValueError, match="head_dim=8"):
+        cache.restore(filled(5, shape=wide).snapshot())
     assert_holds(cache, make_tokens(5, 0))
+
+
+def test_truncate():
+    cache, a = KVCache(SHAPE, initial_capacity=16), make_tokens(5, 0)
+    append(cache, a)
+    fork = cache.fork()
+    append(cache, make_tokens(4, 1))
+    cache.truncate(5)
+    assert_holds(cache, a)
+    append(fork, make_tokens(2, 2))
+    fork.truncate(5)
+    assert_holds(fork, a)
+    for length in (4, 6):
+        with pytest.raises(ValueError, match=f"length={length}"):
+            fork.truncate(length)
+
+
+# --- rewriting ----------------------------------------------------------------------------------------------
+
+
+def every_second(layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    return keys[:, :, layer % 2 :: 2].contiguous(), values[:, :, layer % 2 :: 2].contiguous()
+
+
+def halved(tokens: Layers) -> Layers:
+    return [every_second(layer, *pair) for layer, pair in enumerate(tokens)]
+
+
+def test_rewriting_uses_the_same_memory_when_nobody_looks():
+    cache, a, b = KVCache(SHAPE, initial_capacity=32), make_tokens(20, 0), make_tokens(4, 1)
+    append(cache, a)
+    places = [t.data_ptr() for pair in cache._buffers for t in pair]
+    with Allocations() as counted:
+        cache.rewrite(10, every_second)
+    assert [t.data_ptr() for pair in cache._buffers for t in pair] == places
+    assert counted.bytes <= 10 * SHAPE.bytes_per_token
+    assert_holds(cache, halved(a))
+    append(cache, b)
+    assert_holds(cache, halved(a), b)
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+def test_rewriting_leaves_forks_alone(shrink):
+    cache, a, b = KVCache(SHAPE, initial_capacity=32), make_tokens(20, 0), make_tokens(4, 1)
+    append(cache, a)
+    fork = cache.fork()
+    append(fork, b)
+    cache.rewrite(10, every_second, shrink=shrink)
+    assert_holds(cache, halved(a))
+    append(cache, make_tokens(9, 2))
+    assert_holds(fork, a, b)
+    assert cache.pinned_bytes == 32 * SHAPE.bytes_per_token
+
+
+def test_rewriting_a_fork_lets_go_of_what_it_shared():
+    cache, a, b = filled(10), make_tokens(10, 0), make_tokens(4, 1)
+    fork = cache.fork()
+    append(fork, b)
+    fork.rewrite(7, every_second)
+    assert_holds(fork, halved(joined(a, b)))
+    assert fork.shared == ()
+    assert fork.memory_bytes == fork.own_bytes
+    assert_holds(cache, a)
+
+
+def test_rewriting_can_give_memory_back():
+    cache = filled(100, capacity=200)
+    cache.rewrite(50, every_second, shrink=True)
+    assert cache.memory_bytes == 50 * SHAPE.bytes_per_token
+    assert_holds(cache, halved(make_tokens(100, 0)))
+
+
+def test_rewriting_may_grow():
+    cache, a = filled(6), make_tokens(6, 0)
+    cache.rewrite(12, lambda layer, keys, values: (keys.repeat(1, 1, 2, 1), values.repeat(1, 1, 2, 1)))
+    assert_holds(cache, a, a)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+@pytest.mark.parametrize("shrink", [False, True])
+@pytest.mark.parametrize("failing", [0, 1])
+def test_rewriting_that_fails(failing, shrink, forked):
+    cache, a = filled(20, capacity=32), make_tokens(20, 0)
+    fork = cache.fork() if forked else None
+
+    def make(layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if layer == failing:
+            raise MemoryError("no room")
+        return every_second(layer, keys, values)
+
+    lost = failing == 1 and not forked
+    with pytest.raises(CacheError if lost else MemoryError, match="no room"):
+        cache.rewrite(10, make, shrink=shrink)
+    if lost:
+        assert (cache.length, cache.memory_bytes) == (0, 0)
+        append(cache, a)
+    assert_holds(cache, a)
+    append(cache, make_tokens(3, 1))
+    assert_holds(cache, a, make_tokens(3, 1))
+    if fork is not None:
+        assert_holds(fork, a)
 
 
 @pytest.mark.parametrize("how", ["clear", "discard"])
@@ -399,7 +553,7 @@ def test_memory_is_freed(how):
     getattr(fork, how)()
     gc.collect()
     assert own() is None
-    assert (fork.memory_bytes, fork.own_length, fork.length) == (0, 0, 50 if how == "clear" else 0)
+    assert (fork.own_bytes, fork.own_length, fork.length) == (0, 0, 50 if how == "clear" else 0)
     cache.clear()
     gc.collect()
     # A cleared fork still sees what it shares; a discarded one has let go.
@@ -480,9 +634,8 @@ class Naive:
     """One cache the simple way: the tokens themselves, as one number each, in a list."""
 
     real: KVCache
-    base: list[int]
-    own: list[int] = field(default_factory=list)
-    marks: list[tuple[object, list[int]]] = field(default_factory=list)
+    origin: list[int]
+    all: list[int]
 
 
 TINY = CacheShape(layers=1, kv_heads=1, head_dim=1, dtype=torch.float32, device=torch.device("cpu"))
@@ -494,11 +647,12 @@ class Caches(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.caches: list[Naive] = []
+        self.marks: list[tuple[Snapshot, list[int]]] = []
         self.next = 1
 
     @initialize(capacity=st.integers(1, 6))
     def begin(self, capacity: int) -> None:
-        self.caches = [Naive(KVCache(TINY, initial_capacity=capacity), [])]
+        self.caches = [Naive(KVCache(TINY, initial_capacity=capacity), [], [])]
 
     def pick(self, data) -> Naive:
         return self.caches[data.draw(st.integers(0, len(self.caches) - 1), label="cache")]
@@ -514,7 +668,7 @@ class Caches(RuleBasedStateMachine):
     def append(self, data, count: int) -> None:
         cache = self.pick(data)
         with cache.real.extend(count):
-            cache.own += self.store(cache, count)
+            cache.all = cache.all + self.store(cache, count)
 
     @rule(data=st.data(), count=st.integers(1, 5))
     def append_and_fail(self, data, count: int) -> None:
@@ -527,35 +681,53 @@ class Caches(RuleBasedStateMachine):
     @rule(data=st.data(), capacity=st.integers(1, 6))
     def fork(self, data, capacity: int) -> None:
         cache = self.pick(data)
-        self.caches.append(Naive(cache.real.fork(initial_capacity=capacity), cache.base + cache.own))
+        self.caches.append(Naive(cache.real.fork(initial_capacity=capacity), cache.all, cache.all))
 
     @precondition(lambda self: len(self.caches) < 6)
     @rule(data=st.data())
     def clone(self, data) -> None:
         cache = self.pick(data)
-        self.caches.append(Naive(cache.real.clone(), [], cache.base + cache.own))
+        self.caches.append(Naive(cache.real.clone(), [], cache.all))
 
+    @precondition(lambda self: len(self.marks) < 4)
     @rule(data=st.data())
     def snapshot(self, data) -> None:
         cache = self.pick(data)
-        cache.marks.append((cache.real.snapshot(), list(cache.own)))
+        self.marks.append((cache.real.snapshot(), cache.all))
 
+    @precondition(lambda self: self.marks)
     @rule(data=st.data())
     def restore(self, data) -> None:
         cache = self.pick(data)
-        if cache.marks:
-            index = data.draw(st.integers(0, len(cache.marks) - 1), label="snapshot")
-            mark, then = cache.marks[index]
-            cache.own = list(then)
-            # Later moments are undone with this.
-            cache.marks = cache.marks[: index + 1]
-            cache.real.restore(mark)
+        mark, cache.all = self.marks[data.draw(st.integers(0, len(self.marks) - 1), label="snapshot")]
+        cache.real.restore(mark)
+
+    @precondition(lambda self: self.marks)
+    @rule(data=st.data())
+    def forget_snapshot(self, data) -> None:
+        del self.marks[data.draw(st.integers(0, len(self.marks) - 1), label="snapshot")]
+
+    @rule(data=st.data())
+    def truncate(self, data) -> None:
+        cache = self.pick(data)
+        shared = sum(s.length for s in cache.real.shared)
+        length = data.draw(st.integers(shared, len(cache.all)), label="length")
+        cache.real.truncate(length)
+        cache.all = cache.all[:length]
+
+    @rule(data=st.data(), shrink=st.booleans())
+    def rewrite(self, data, shrink: bool) -> None:
+        cache = self.pick(data)
+        order = data.draw(st.permutations(range(len(cache.all))), label="order")
+        keep = torch.tensor(order[: data.draw(st.integers(0, len(order)), label="kept")], dtype=torch.int64)
+        cache.real.rewrite(len(keep), lambda layer, keys, values: (keys[:, :, keep], values[:, :, keep]), shrink=shrink)
+        cache.all = [cache.all[i] for i in keep.tolist()]
 
     @rule(data=st.data())
     def clear(self, data) -> None:
         cache = self.pick(data)
         cache.real.clear()
-        cache.own, cache.marks = [], []
+        cache.all = cache.origin
 
     @precondition(lambda self: len(self.caches) > 1)
     @rule(data=st.data())
@@ -568,10 +740,17 @@ class Caches(RuleBasedStateMachine):
     @invariant()
     def contents(self) -> None:
         for cache in self.caches:
-            keys, values = cache.real.layer_tokens(0) if cache.real.length else (torch.empty(0),) * 2
-            assert keys.flatten().tolist() == cache.base + cache.own
-            assert values.flatten().tolist() == [-x for x in cache.base + cache.own]
-            assert cache.real.own_length == len(cache.own)
+            keys, values = cache.real.layer_tokens(0)
+            assert keys.flatten().tolist() == cache.all
+            assert values.flatten().tolist() == [-x for x in cache.all]
+            assert cache.real.length == len(cache.all)
+            storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in held_by(cache.real)}
+            assert cache.real.memory_bytes == sum(s.nbytes() for s in storages.values())
+
+
+def held_by(cache: KVCache) -> list[Tensor]:
+    segments = [t for s in cache.shared for pair in s.layers for t in pair]
+    return [*segments, *(t for pair in cache._buffers for t in pair)]
 
 
 Caches.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

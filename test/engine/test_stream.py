@@ -80,7 +80,7 @@ def test_a_closed_fork_cannot_be_used(stream, video):
     stream.append(video[:4], stamps(4))
     with stream.fork() as fork:
         logits = fork.feed([5])
-    assert fork.cache.memory_bytes == 0
+    assert fork.cache.own_bytes == 0
     for use in (lambda: fork.feed([5]), lambda: fork.score(logits, [[5]]), fork.fork):
         with pytest.raises(ValueError, match="closed"):
             use()
@@ -256,12 +256,19 @@ def test_a_reset_that_fails_changes_nothing(stream, video):
     assert (stream.signature(), len(stream.pending)) == (signature, 3)
 
 
-def test_a_snapshot_from_before_a_reset_is_void(stream, video):
-    stream.append(video[:4], stamps(4))
-    moment = stream.snapshot()
+def test_a_snapshot_outlives_a_reset(stream, video):
+    stream.append(video[:7], stamps(7))
+    moment, signature = stream.snapshot(), stream.signature()
+    answer = stream.ask(QUESTION).token_ids
     stream.reset()
-    with pytest.raises(ValueError, match="not a past moment"):
-        stream.restore(moment)
+    stream.append(video[8:12], stamps(4))
+    stream.restore(moment)
+    assert (stream.signature(), len(stream.pending), stream.frames) == (signature, 3, 4)
+    assert stream.ask(QUESTION).token_ids == answer
+    stream.append(video[7:8], stamps(1, 7))
+    straight = VideoStream(stream.model, stream.config)
+    straight.append(video[:8], stamps(8))
+    assert stream.signature() == straight.signature()
 
 
 def test_a_stamp_far_ahead_changes_nothing(stream, video):
