@@ -68,7 +68,7 @@ def math_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal:
 def _masked_attention(
     query: Tensor, key: Tensor, value: Tensor, scale: float, hidden: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention without the keys where `hidden`, bool and broadcast to (rows, heads, queries, keys), is True."""
+    """Softmax attention without the keys where `hidden` is True: bool, broadcast to (rows, heads, queries, keys)."""
     scores = torch.matmul(query.float() * scale, key.float().transpose(-1, -2))
     if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.inf)

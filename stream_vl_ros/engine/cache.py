@@ -82,11 +82,14 @@ class KVCache(Cache):
         initial_capacity: int = 64,
         max_capacity: int | None = None,
     ) -> None:
-        """Args:
-        base: tokens that it begins with and shares.
-        rows: sequences that grow side by side.
-        initial_capacity: own tokens that there is room for when the first one comes.
-        max_capacity: own tokens beyond which no spare room is allocated; None for no such bound.
+        """An empty cache, or one that begins with shared tokens.
+
+        Args:
+            shape: what the model stores per token.
+            base: tokens that it begins with and shares.
+            rows: sequences that grow side by side.
+            initial_capacity: own tokens that there is room for when the first one comes.
+            max_capacity: own tokens beyond which no spare room is allocated; None for no such bound.
         """
         super().__init__(layers=[])
         self.shape = shape
@@ -123,7 +126,7 @@ class KVCache(Cache):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of all memory that this cache keeps allocated: its own buffers, and those that its shared tokens lie in."""
+        """Bytes of all memory that this cache keeps allocated: its own buffers, and those of its shared tokens."""
         shared = (t for segment in self._base for pair in segment.layers for t in pair)
         return _bytes([*(t for pair in self._buffers for t in pair), *shared])
 
@@ -183,7 +186,7 @@ class KVCache(Cache):
         for layer in range(self.shape.layers):
             pair = self._new_pair(capacity)
             if self._length:
-                _write(pair, tuple(t[:, :, : self._length] for t in self._buffers[layer]))
+                _write(pair, self.own_tokens(layer))
             buffers.append(pair)
         self._retire()
         self._buffers, self._capacity = buffers, capacity
@@ -200,18 +203,18 @@ class KVCache(Cache):
     def rewrite(self, length: int, make: Callable[[int, Tensor, Tensor], Pair], *, shrink: bool = False) -> None:
         """Replace everything in this cache, the shared tokens too, by `length` other tokens: eviction and the like.
 
-        Forks and snapshots keep what they see. The buffers are used again if nothing else looks at them, otherwise new ones
-        are made, one layer at a time, so that hardly more memory is needed than there was.
+        Forks and snapshots keep what they see. The buffers are used again if nothing else looks at them, otherwise new
+        ones are made.
 
         Args:
             length: tokens afterwards.
-            make: called per layer with its index, keys and values, each (1, kv_heads, tokens, head_dim); returns the new
-                ones, (1, kv_heads, length, head_dim), in memory of their own.
+            make: called per layer with its index, keys and values, each (1, kv_heads, tokens, head_dim); returns the
+                new ones, (1, kv_heads, length, head_dim), in memory of their own.
             shrink: give memory back that `length` tokens do not need.
 
         Raises:
-            CacheError: if it failed after tokens were overwritten; the cache is empty then. Whatever `make` raises for the
-                first layer leaves the cache as it was.
+            CacheError: if it failed after tokens were overwritten; the cache is empty then. Whatever `make` raises for
+                the first layer leaves the cache as it was.
         """
         if self.rows != 1:
             raise ValueError(f"a cache of {self.rows} rows cannot be rewritten")
@@ -249,7 +252,7 @@ class KVCache(Cache):
             ) from error
 
     def truncate(self, length: int) -> None:
-        """Forget the own tokens behind the first `length` tokens, shared ones counted. Costs nothing; forks keep what they see.
+        """Forget the own tokens behind the first `length` tokens, shared ones counted. Forks keep what they see.
 
         Raises ValueError if that many tokens are not there, or if shared ones would have to go.
         """
@@ -318,7 +321,10 @@ class KVCache(Cache):
         self._base, self._base_length = snapshot.segments, snapshot.length
 
     def clear(self) -> None:
-        """Forget all own tokens and free their memory; a fork is back where it was taken. Living forks keep what they see."""
+        """Forget all own tokens and free their memory: a fork is back where it was taken.
+
+        Living forks keep what they see.
+        """
         self._drop_buffers()
         self._base, self._base_length = self._origin, _length(self._origin)
 
