@@ -67,6 +67,20 @@ class StreamSnapshot:
     sampler: FrameSampler
 
 
+@dataclass(frozen=True, slots=True)
+class _Tip:
+    """The waiting frames, encoded on a fork of the stream at `state`."""
+
+    state: StreamState
+    pending: tuple[Frame, ...]
+    cache: KVCache
+    segment: VideoSegment
+
+    def fits(self, state: StreamState, pending: list[Frame]) -> bool:
+        same = len(pending) == len(self.pending) and all(a is b for a, b in zip(pending, self.pending, strict=True))
+        return same and state is self.state
+
+
 class VideoStream:
     """One growing video, encoded once, chunk by chunk, into a KV cache.
 
@@ -84,6 +98,7 @@ class VideoStream:
     _pending: list[Frame]
     _size: tuple[int, int] | None  # pixels of an encoded frame, fixed by the first one
     _sampler: FrameSampler
+    _last_tip: _Tip | None  # kept while further questions of the same moment may come
 
     def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
         self.model = model
@@ -143,12 +158,14 @@ class VideoStream:
             height, width, _ = pixels.shape
             self._size = self.model.adapter.geometry.frame_size(height, width, self.config.max_pixels)
         self._pending.append(Frame(pixels, stamp_ns, time_ns))
+        self._last_tip = None
         return True
 
     def drop_pending(self) -> int:
         """Forget the frames that wait for their chunk. Returns how many."""
         count = len(self._pending)
         self._pending.clear()
+        self._last_tip = None
         return count
 
     def encode_chunk(self) -> ChunkReport | None:
@@ -190,8 +207,7 @@ class VideoStream:
             cache_tokens=self.cache.length,
             cache_bytes=self.cache.memory_bytes,
         )
-        cache = self.cache.fork()
-        segment = self._prefill_video(self._pending, cache) if self._pending else state.segment
+        cache, segment = self._tip() if self._pending else (self.cache.fork(), state.segment)
         if segment is None:
             # No new video since a remembered answer: the question follows it in the dialogue.
             return Fork(self.model.adapter, moment, cache, state.position, self.pieces.follow_up)
@@ -274,6 +290,7 @@ class VideoStream:
         self.cache.restore(snapshot.cache)
         self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
         self._sampler = replace(snapshot.sampler)
+        self._last_tip = None
 
     def reset(self) -> None:
         """Forget all video, the waiting frames too. Living forks and snapshots are not affected."""
@@ -298,7 +315,7 @@ class VideoStream:
         # Nothing is replaced before everything that can fail is done.
         self.cache = cache
         self._state = StreamState(None, len(ids))
-        self._pending, self._size = [], None
+        self._pending, self._size, self._last_tip = [], None, None
         self._sampler = FrameSampler(self.config.target_fps, self._longest_gap())
 
     def _longest_gap(self) -> int:
@@ -310,6 +327,7 @@ class VideoStream:
     def _encode(self, count: int) -> ChunkReport:
         started = time.perf_counter()
         chunk, length = self._pending[:count], self.cache.length
+        self._last_tip = None
         try:
             segment = self._prefill_video(chunk, self.cache)
         except BaseException:
@@ -325,6 +343,19 @@ class VideoStream:
             last_stamp_ns=chunk[-1].stamp_ns,
         )
         return ChunkReport(count, self.cache.length - length, time.perf_counter() - started)
+
+    def _tip(self) -> tuple[KVCache, VideoSegment]:
+        """A fork that has read the waiting frames, and the segment that it ends in.
+
+        Questions of one moment share it, so that the frames are encoded once for all of them.
+        """
+        tip = self._last_tip
+        if tip is None or not tip.fits(self._state, self._pending):
+            cache = self.cache.fork()
+            tip = self._last_tip = _Tip(
+                self._state, tuple(self._pending), cache, self._prefill_video(self._pending, cache)
+            )
+        return tip.cache.fork(), tip.segment
 
     def _prefill_video(self, frames: list[Frame], cache: KVCache) -> VideoSegment:
         """Read frames on top of `cache`, which holds what the stream's does; the segment that they end in."""

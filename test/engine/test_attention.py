@@ -144,6 +144,30 @@ def test_parts_of_any_shape(rows, kv_heads, group, shared, past, tokens, scale):
     assert (attend(query, parts, scale).double() - expected(query, parts, scale)).abs().max() < 5e-6
 
 
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize(("kernel", "device", "dtype", "tolerance"), KERNELS)
+def test_rows_of_a_batch(kernel, device, dtype, tolerance, group):
+    """Each row reads its own choice of the shared ranges, and has its own number of tokens."""
+    readers = [None, [0, 2], [1], [2, 1, 3]]
+    lengths = [1, 7, 12, 3]
+    parts = make_parts(4, 2, 16, [40, 3, 17, 1], 11, 1, device, dtype)
+    shared = tuple(
+        SharedRange(s.key, s.value, None if rows is None else torch.tensor(rows, device=device))
+        for s, rows in zip(parts.shared, readers, strict=True)
+    )
+    query = randn(4, 1, 2 * group, 16, seed=9, device=device, dtype=dtype).transpose(1, 2)
+    batch = KeyValueParts(shared, parts.own, 0, torch.tensor(lengths, device=device))
+    out = attend(query, batch, 0.25, kernel)
+    assert (out.shape, out.dtype) == (query.shape, dtype)
+    for row, length in enumerate(lengths):
+        alone = KeyValueParts(
+            tuple(s for s, rows in zip(parts.shared, readers, strict=True) if rows is None or row in rows),
+            (parts.own[0][row : row + 1, :, :length], parts.own[1][row : row + 1, :, :length]),
+            length - 1,
+        )
+        assert (out[row : row + 1].double() - expected(query[row : row + 1], alone, 0.25)).abs().max() < tolerance
+
+
 def test_the_future_is_not_seen():
     parts = make_parts(1, 2, 8, [5], past=3, tokens=4)
     query = randn(1, 4, 4, 8, seed=9)

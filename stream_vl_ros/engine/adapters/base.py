@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import CacheShape, KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
 
@@ -41,7 +42,7 @@ class ModelAdapter(Protocol):
         """Embeddings of token ids, (rows, tokens) to (rows, tokens, hidden)."""
         ...
 
-    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | BatchCache) -> Tensor:
         """Run new tokens on top of `cache`, which keeps their keys and values.
 
         Args:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stream_vl_ros.engine import attention
+from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import CacheShape, KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
 
@@ -58,7 +59,7 @@ class Qwen25VLAdapter:
         embeds: Tensor = self._model.get_input_embeddings()(ids)
         return embeds
 
-    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | BatchCache) -> Tensor:
         """See `ModelAdapter.forward`."""
         rows, tokens, _ = embeds.shape
         if positions.ndim == 2:
