@@ -53,3 +53,7 @@ class CacheError(StreamVLError):
 
 class BagError(StreamVLError):
     """A bag or a video file cannot be read or written."""
+
+
+class MemoryFullError(RequestError):
+    """Memory ran out, and making room did not help."""

@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from stream_vl_ros.demo.records import Asked, Status
+from stream_vl_ros.engine.units import MIB
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MIB = 2**20
 # Random weights write walls of text.
 _LONGEST = 240
 

@@ -1,16 +1,18 @@
-"""The questions that are being answered: one token each in turn, on the engine's thread."""
+"""The questions that are being answered: one token each per step, on the engine's thread."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
 from stream_vl_ros.engine.answer import Answer, Finish
+from stream_vl_ros.engine.batch import DecodeBatch
+from stream_vl_ros.engine.generation import Generation
+from stream_vl_ros.engine.out_of_memory import with_room
 from stream_vl_ros.engine.runner_state import Request
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.errors import EngineClosedError, RequestError, StreamVLError
@@ -26,43 +28,78 @@ class Answering:
     Used on one thread. Every request that is handed over ends in exactly one call of `ended`.
     """
 
-    def __init__(self, remember: Callable[[Request, Answer], bool], ended: Callable[[bool], None]) -> None:
-        """`remember` makes a turn part of the stream; `ended` is told whether a request was answered."""
+    def __init__(
+        self,
+        stream: VideoStream,
+        *,
+        remember: Callable[[Request, Answer], bool],
+        ended: Callable[[bool], None],
+        make_room: Callable[[], object],
+        numbers: Callable[[], str],
+    ) -> None:
+        """Nothing is being answered yet.
+
+        Args:
+            stream: what the questions are about.
+            remember: makes a turn part of the stream.
+            ended: is told whether a request was answered.
+            make_room: called when memory ran out, before what failed is tried once more.
+            numbers: who holds how much memory, in words.
+        """
+        self._stream = stream
         self._remember = remember
         self._ended = ended
-        self._active: deque[Request] = deque()
+        self._make_room = make_room
+        self._numbers = numbers
+        self._batch = DecodeBatch(stream.model, make_room, numbers)
+        self._active: list[Request] = []
 
     def __bool__(self) -> bool:
         return bool(self._active)
 
-    def begin(self, request: Request, stream: VideoStream) -> None:
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the questions and answers themselves."""
+        return self._batch.memory_bytes
+
+    def begin(self, request: Request) -> None:
         """Fork and read the question."""
         if not self._still_wanted(request):
             return
         try:
-            request.resets = stream.resets
-            request.generation = stream.start(request.question, request.asked_at)
-            request.generation.prefill()
+            request.resets = self._stream.resets
+            generation = with_room(lambda: self._started(request), self._make_room, self._numbers)
+            request.generation = generation
+            if not generation.done:
+                with_room(lambda: self._batch.add(generation), self._make_room, self._numbers)
         except Exception as error:
             self.fail(request, error)
             return
         self._active.append(request)
         self._finish_if_done(request)
 
-    def step(self) -> None:
-        """Write one token of the question whose turn it is."""
-        request = self._active[0]
-        self._active.rotate(-1)
-        generation = request.generation
-        assert generation is not None
-        if not self._still_wanted(request):
-            return
+    def _started(self, request: Request) -> Generation:
+        generation = self._stream.start(request.question, request.asked_at)
         try:
-            generation.step()
-        except Exception as error:
-            self.fail(request, error)
+            generation.prefill()
+        except BaseException:
+            generation.stop(Finish.CANCELLED)
+            raise
+        return generation
+
+    def step(self) -> None:
+        """Write one token of every answer."""
+        for request in list(self._active):
+            self._still_wanted(request)
+        if not self._active:
             return
-        self._finish_if_done(request)
+        failures = {id(f.generation): f.error for f in self._batch.step()}
+        for request in list(self._active):
+            error = failures.get(id(request.generation))
+            if error is not None:
+                self.fail(request, error)
+            else:
+                self._finish_if_done(request)
 
     def fail(self, request: Request, error: Exception) -> None:
         """End a request without an answer."""
@@ -117,6 +154,8 @@ class Answering:
     def _retire(self, request: Request, *, answered: bool) -> None:
         if request in self._active:
             self._active.remove(request)
+        if request.generation is not None and request.generation in self._batch:
+            self._batch.remove(request.generation)
         self._ended(answered)
 
 

@@ -98,6 +98,7 @@ class BatchCache(Cache):
         """transformers' name for the length of the longest row."""
         return max((self.length(i) for i in range(self.rows)), default=0)
 
+    @torch.inference_mode()
     def join(self, cache: KVCache) -> None:
         """Add a row with the contents of `cache`: shared tokens stay shared, its own ones are copied."""
         assert cache.rows == 1
@@ -110,6 +111,7 @@ class BatchCache(Cache):
         self._rows.append(_Row(cache.shared, cache.own_length))
         self._shared = {}
 
+    @torch.inference_mode()
     def leave(self, row: int) -> None:
         """Remove a row; the last one takes its index. The last to leave frees all memory."""
         last = self.rows - 1

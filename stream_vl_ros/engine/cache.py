@@ -200,6 +200,7 @@ class KVCache(Cache):
         self._retired |= self._exported
         self._exported = weakref.WeakSet()
 
+    @torch.inference_mode()
     def rewrite(self, length: int, make: Callable[[int, Tensor, Tensor], Pair], *, shrink: bool = False) -> None:
         """Replace everything in this cache, the shared tokens too, by `length` other tokens: eviction and the like.
 

@@ -39,7 +39,7 @@ class Question:
             raise ConfigError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Generation:
     """One question being answered on its own fork.
 
@@ -75,8 +75,17 @@ class Generation:
 
     def step(self) -> None:
         """Write the next token."""
-        assert self.finish is None and self.tokens, "step() after prefill() and before the end"
-        self._logits = self.fork.feed(self.tokens[-1:])
+        self.take(self.fork.feed([self.next_token]))
+
+    @property
+    def next_token(self) -> int:
+        """The token that has to be fed to the model next."""
+        assert self.finish is None and self.tokens, "after prefill() and before the end"
+        return self.tokens[-1]
+
+    def take(self, logits: Tensor) -> None:
+        """Choose the next token from its scores, float32 (vocabulary,); the answer may end with it."""
+        self._logits = logits
         self._write()
 
     def run(self) -> Answer:

@@ -22,9 +22,11 @@ from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reje
 from stream_vl_ros.engine.config import RunnerConfig
 from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
 from stream_vl_ros.engine.generation import Question
+from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
-from stream_vl_ros.errors import EngineClosedError, FrameError, RequestError
+from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.errors import EngineClosedError, FrameError, MemoryFullError, RequestError
 from stream_vl_ros.throttle import ThrottledLog
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,13 @@ class EngineRunner:
         self._shared = Shared()
         waiting = len(stream.pending)
         self._shared.frames.received = self._shared.frames.pending = waiting
-        self._answering = Answering(self._remember, self._note_ended)
+        self._answering = Answering(
+            stream,
+            remember=self._remember,
+            ended=self._note_ended,
+            make_room=self._make_room,
+            numbers=self._memory_in_words,
+        )
         # When the frames that wait for their chunk arrived.
         self._arrivals = deque([time.monotonic()] * waiting)
         self._booked_frames = stream.frames  # frames of the stream that are in the accounts
@@ -233,7 +241,7 @@ class EngineRunner:
             if item is None:
                 break
             if isinstance(item, Request):
-                self._answering.begin(item, self._stream)
+                self._answering.begin(item)
                 return 0.0
             if isinstance(item, Control):
                 self._perform(item)
@@ -288,12 +296,13 @@ class EngineRunner:
     def _encode(self, encode: Callable[[], ChunkReport | None]) -> bool:
         """Encode a chunk if there is one. A chunk that fails is dropped and the stream goes on without it."""
         try:
-            report = encode()
+            report = with_room(encode, self._make_room, self._memory_in_words)
         except Exception as error:
             lost = self._stream.drop_pending()
             log.exception("a chunk of %d frames could not be encoded", lost)
             problem = f"{lost} frames could not be encoded: {type(error).__name__}: {error}"
-            self._settle_accounts("encode_error", problem)
+            full = isinstance(error, MemoryFullError)
+            self._settle_accounts("out_of_memory" if full else "encode_error", problem)
             return True
         if report is None:
             return False
@@ -354,6 +363,18 @@ class EngineRunner:
         finally:
             self._settle_accounts("encode_error")
         return True
+
+    def _make_room(self) -> None:
+        """Memory ran out: let go of what can be had again."""
+        self._stream.release()
+
+    def _memory_in_words(self) -> str:
+        stream = self._stream
+        held, pinned, answers = stream.cache.memory_bytes, stream.cache.pinned_bytes, self._answering.memory_bytes
+        return (
+            f"the video takes {held / MIB:.0f} MiB ({stream.cache.length} tokens), answers {answers / MIB:.0f} MiB, "
+            f"forks hold {pinned / MIB:.0f} MiB more; {device_memory(stream.model.adapter.device)}"
+        )
 
     def _note_ended(self, answered: bool) -> None:
         with self._shared.changed:

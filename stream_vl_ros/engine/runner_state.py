@@ -24,7 +24,7 @@ class Incoming:
     arrived: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """A question, in the queue or being answered."""
 

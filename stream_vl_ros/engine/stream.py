@@ -297,6 +297,10 @@ class VideoStream:
         self._open()
         self.resets += 1
 
+    def release(self) -> None:
+        """Free what can be made again at no loss: the waiting frames as they were encoded for the last question."""
+        self._last_tip = None
+
     def signature(self) -> str:
         """SHA-256 in hex over cache, positions and counters; waiting frames are not part of it."""
         return hashlib.sha256(f"{self.cache.signature()} {self._state}".encode()).hexdigest()

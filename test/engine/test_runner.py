@@ -154,18 +154,21 @@ def test_bad_frames_are_counted_by_reason_and_nothing_else_changes(loaded, video
     assert answer.moment.frames == 8
 
 
-def test_a_chunk_that_fails_is_dropped_and_the_stream_goes_on(loaded, video):
+@pytest.mark.parametrize(
+    ("error", "reason"), [(MemoryError("none left"), "out_of_memory"), (ValueError("none left"), "encode_error")]
+)
+def test_a_chunk_that_fails_is_dropped_and_the_stream_goes_on(loaded, video, error, reason):
     language = loaded.native.model.language_model
     with make(loaded) as runner:
         push(runner, video[:4])
         settled(runner, 0)
-        hook = language.layers[0].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError("none left")))
+        hook = language.layers[0].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(error))
         push(runner, video[4:8], 4)
         status = settled(runner, 0)
         hook.remove()
         push(runner, video[8:12], 8)
         after = settled(runner, 0)
-    assert status.frames.drops == {"encode_error": 4} and "none left" in status.problem
+    assert status.frames.drops == {reason: 4} and "none left" in status.problem
     assert after.frames.ingested == 8 and after.frames.balanced
 
 
