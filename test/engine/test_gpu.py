@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from stream_vl_ros.bench.native import NativeModel, user_turn
-from stream_vl_ros.engine import StreamConfig, VideoStream, load_model
+from stream_vl_ros.engine import EngineRunner, Question, StreamConfig, VideoStream, load_model
 from stream_vl_ros.engine.attention import cuda_efficient_kernel, cuda_flash_kernel, math_kernel
+from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
+from stream_vl_ros.engine.units import MIB
 
 pytestmark = [
     pytest.mark.gpu,
@@ -61,3 +63,52 @@ def test_float32_answers_are_native(tmp_path_factory, chunk_frames):
     assert stream.ask(QUESTION, max_new_tokens=12).token_ids == expected.token_ids
     assert stream.ask(QUESTION, ("red", "a blue square")).scores
     assert stream.signature() == signature
+
+
+def test_answers_side_by_side_are_those_alone(tmp_path_factory):
+    """In float32: in half precision a near tie may go either way, as it may between any two batch sizes."""
+    folder = str(random_checkpoint(3, folder=tmp_path_factory.mktemp("checkpoint")))
+    model = load_model(folder, device="cuda", dtype="float32")
+    stream = VideoStream(model, StreamConfig(target_fps=0))
+    video = np.random.default_rng(5).integers(0, 256, (40, 90, 120, 3), dtype=np.uint8)
+    batch, together, alone = DecodeBatch(model), [], []
+    for i in range(16):
+        stream.append(video[2 * i : 2 * i + 2], [i, i + 0.5])
+        question = f"{QUESTION} {'Really? ' * (i % 4)}"
+        alone.append(stream.ask(question, max_new_tokens=4 + i % 7).token_ids)
+        together.append(stream.start(Question(question, max_new_tokens=4 + i % 7)))
+        together[-1].prefill()
+        if not together[-1].done:
+            batch.add(together[-1])
+    while len(batch):
+        assert batch.step() == []
+    assert [g.answer().token_ids for g in together] == alone
+    assert len(set(alone)) > 8
+
+
+def test_a_gpu_that_is_full_refuses_with_the_numbers_and_goes_on():
+    model = load_model("embedded", device="cuda", dtype="bfloat16")
+    frames = np.random.default_rng(1).integers(0, 256, (8, 112, 112, 3), dtype=np.uint8)
+    stream = VideoStream(model, StreamConfig(target_fps=0, initial_capacity=64))
+    with EngineRunner(stream) as runner:
+        for i in range(4):
+            runner.push(frames[i], int(i * 5e8))
+        before = runner.ask(Question("What is visible now?")).result(60)
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 8 * MIB) / total)
+        try:
+            stream.cache._initial_capacity = 200_000  # 1.6 GB the next time that it grows
+            for i in range(4, 8):
+                runner.push(frames[i], int(i * 5e8))
+            runner.call(lambda s: s.flush()).result(60)
+            status = runner.status()
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        after = runner.ask(Question("What is visible now?")).result(60)
+        stream.cache._initial_capacity = 64
+        runner.push(frames[4], int(4 * 5e8))
+    assert status.frames.drops == {"out_of_memory": 4}
+    assert "MiB free" in status.problem
+    assert status.frames.balanced
+    assert after.token_ids == before.token_ids
