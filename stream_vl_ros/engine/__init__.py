@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stream_vl_ros.engine.answer import Answer, Finish, Moment
-    from stream_vl_ros.engine.config import RunnerConfig, StreamConfig
+    from stream_vl_ros.engine.batch import DecodeBatch
+    from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig, StreamConfig
     from stream_vl_ros.engine.fork import Fork
-    from stream_vl_ros.engine.generation import Generation, Question
+    from stream_vl_ros.engine.generation import Generation
     from stream_vl_ros.engine.loader import LoadedModel, load_model
+    from stream_vl_ros.engine.question import Question, Turn
     from stream_vl_ros.engine.runner import EngineRunner
     from stream_vl_ros.engine.runner_state import RunnerStatus
     from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
@@ -21,17 +23,20 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": "answer",
     "ChunkReport": "stream",
+    "DecodeBatch": "batch",
+    "DialogueConfig": "config",
     "EngineRunner": "runner",
     "Finish": "answer",
     "Fork": "fork",
     "Generation": "generation",
     "LoadedModel": "loader",
     "Moment": "answer",
-    "Question": "generation",
+    "Question": "question",
     "RunnerConfig": "config",
     "RunnerStatus": "runner_state",
     "StreamConfig": "config",
     "StreamSnapshot": "stream",
+    "Turn": "question",
     "VideoStream": "stream",
     "load_model": "loader",
 }
@@ -39,6 +44,8 @@ _HOMES = {
 __all__ = [
     "Answer",
     "ChunkReport",
+    "DecodeBatch",
+    "DialogueConfig",
     "EngineRunner",
     "Finish",
     "Fork",
@@ -50,6 +57,7 @@ __all__ = [
     "RunnerStatus",
     "StreamConfig",
     "StreamSnapshot",
+    "Turn",
     "VideoStream",
     "load_model",
 ]

@@ -9,7 +9,8 @@ from enum import Enum
 class Finish(Enum):
     """Why an answer ended."""
 
-    STOP = "stop"  # the model ended its turn
+    STOP = "stop"  # the model ended its turn, or the grammar of the answer was complete
+    STOP_STRING = "stop_string"  # one of the question's stop strings came
     LENGTH = "length"  # max_new_tokens were written
     CHOICE = "choice"  # options were scored
     TIMEOUT = "timeout"  # the deadline passed
@@ -41,8 +42,8 @@ class Answer:
     Attributes:
         text: the answer, or the chosen option as it was given.
         token_ids: its tokens, without the one that ended the turn; empty for a choice.
-        scores: per option the mean log-probability of its tokens and the end of the turn, in nats; empty for a free
-            answer.
+        scores: per option the mean, or with ``normalise=False`` the sum, of the log-probabilities of its tokens and the
+            end of the turn, in nats; empty for a free answer.
         finish: why it ended.
         moment: what it saw.
         ttft: seconds from the question to the first token.
@@ -62,4 +63,4 @@ class Answer:
     @property
     def complete(self) -> bool:
         """Whether the answer ended by itself, or at the length that was asked for."""
-        return self.finish in (Finish.STOP, Finish.LENGTH, Finish.CHOICE)
+        return self.finish in (Finish.STOP, Finish.STOP_STRING, Finish.LENGTH, Finish.CHOICE)

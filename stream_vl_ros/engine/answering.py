@@ -11,8 +11,10 @@ from typing import TypeVar
 
 from stream_vl_ros.engine.answer import Answer, Finish
 from stream_vl_ros.engine.batch import DecodeBatch
+from stream_vl_ros.engine.dialogue import Dialogues
 from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.out_of_memory import with_room
+from stream_vl_ros.engine.question import Turn
 from stream_vl_ros.engine.runner_state import Request
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.errors import EngineClosedError, RequestError, StreamVLError
@@ -31,6 +33,7 @@ class Answering:
     def __init__(
         self,
         stream: VideoStream,
+        dialogues: Dialogues,
         *,
         remember: Callable[[Request, Answer], bool],
         ended: Callable[[bool], None],
@@ -41,12 +44,14 @@ class Answering:
 
         Args:
             stream: what the questions are about.
+            dialogues: where finished turns go that belong to one.
             remember: makes a turn part of the stream.
             ended: is told whether a request was answered.
             make_room: called when memory ran out, before what failed is tried once more.
             numbers: who holds how much memory, in words.
         """
         self._stream = stream
+        self._dialogues = dialogues
         self._remember = remember
         self._ended = ended
         self._make_room = make_room
@@ -76,10 +81,13 @@ class Answering:
             self.fail(request, error)
             return
         self._active.append(request)
-        self._finish_if_done(request)
+        self._go_on(request)
 
     def _started(self, request: Request) -> Generation:
-        generation = self._stream.start(request.question, request.asked_at)
+        question = request.question
+        if request.dialogue:
+            question = replace(question, history=(*self._dialogues.history(request.dialogue), *question.history))
+        generation = self._stream.start(question, request.asked_at)
         try:
             generation.prefill()
         except BaseException:
@@ -99,7 +107,7 @@ class Answering:
             if error is not None:
                 self.fail(request, error)
             else:
-                self._finish_if_done(request)
+                self._go_on(request)
 
     def fail(self, request: Request, error: Exception) -> None:
         """End a request without an answer."""
@@ -133,8 +141,19 @@ class Answering:
             self.fail(request, RequestError(f"timed out after {waited:.1f} s, unread; allow more time (timeout)"))
             return False
         generation.stop(Finish.TIMEOUT)
-        self._finish_if_done(request)
+        self._go_on(request)
         return False
+
+    def _go_on(self, request: Request) -> None:
+        """Give out what was written, and the answer if it is the end."""
+        assert request.generation is not None
+        try:
+            if request.on_text is not None and (news := request.generation.news()):
+                request.on_text(news)
+        except Exception as error:
+            self.fail(request, error)
+            return
+        self._finish_if_done(request)
 
     def _finish_if_done(self, request: Request) -> None:
         generation = request.generation
@@ -148,6 +167,8 @@ class Answering:
             return
         if request.remember and answer.complete:
             answer = replace(answer, remembered=self._remember(request, answer))
+        if request.dialogue and answer.complete and not answer.remembered:
+            self._dialogues.append(request.dialogue, Turn(request.question.text, answer.text))
         self._retire(request, answered=answer.complete)
         fulfil(request.future, lambda: answer)
 

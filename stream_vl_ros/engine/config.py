@@ -89,3 +89,23 @@ class RunnerConfig:
         )
         require(0 < self.decode_share < 1, "decode_share", self.decode_share, "must lie between 0 and 1, both excluded")
         require(self.max_questions >= 1, "max_questions", self.max_questions, "must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class DialogueConfig:
+    """How much is remembered.
+
+    Attributes:
+        dialogues: dialogues that are kept; the one that was used least recently goes first.
+        turns: turns of one dialogue that are kept; the oldest go first.
+        tokens: tokens of the turns of one dialogue together; the oldest turns go first.
+    """
+
+    dialogues: int = 64
+    turns: int = 8
+    tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        require(self.dialogues >= 1, "dialogues", self.dialogues, "must be at least 1")
+        require(self.turns >= 1, "turns", self.turns, "must be at least 1")
+        require(1 <= self.tokens <= 1536, "tokens", self.tokens, "must lie between 1 and 1536: a question follows them")

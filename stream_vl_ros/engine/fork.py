@@ -26,6 +26,7 @@ class Fork:
         cache: its KV cache; the stream's tokens in it are shared, not copied.
         position: M-RoPE position of the next text token, the same on all three axes.
         ask: the piece of prompt that asks a question here.
+        follow_up: the piece that asks another one after an answer.
         closed: whether it was given up.
     """
 
@@ -34,6 +35,7 @@ class Fork:
     cache: KVCache
     position: int
     ask: Piece
+    follow_up: Piece
     closed: bool = False
 
     def __enter__(self) -> Fork:
@@ -86,7 +88,7 @@ class Fork:
     def fork(self) -> Fork:
         """Another fork that starts with everything in this one."""
         self._check_open()
-        return Fork(self.adapter, self.moment, self.cache.fork(), self.position, self.ask)
+        return Fork(self.adapter, self.moment, self.cache.fork(), self.position, self.ask, self.follow_up)
 
     def close(self) -> None:
         """Free the fork's own memory and let go of the stream's. It cannot be used afterwards."""

@@ -9,34 +9,13 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from stream_vl_ros.engine.answer import Answer, Finish
+from stream_vl_ros.engine.answer_text import AnswerText
+from stream_vl_ros.engine.constrained import Constraint
 from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.loader import LoadedModel
-from stream_vl_ros.engine.prompt import check_choices, check_length, check_question, text_ids
-from stream_vl_ros.errors import ConfigError
-
-DEFAULT_MAX_NEW_TOKENS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question, checked when it is made.
-
-    Attributes:
-        text: the question; special tokens in it count as text.
-        choices: options to score as whole answers; empty for a free answer.
-        max_new_tokens: longest free answer, in tokens.
-    """
-
-    text: str
-    choices: tuple[str, ...] = ()
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", check_question(self.text))
-        if self.choices:
-            object.__setattr__(self, "choices", check_choices(self.choices))
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
+from stream_vl_ros.engine.prompt import check_length, dialogue_ids, text_ids
+from stream_vl_ros.engine.question import Question
+from stream_vl_ros.engine.selection import TokenChooser
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +23,7 @@ class Generation:
     """One question being answered on its own fork.
 
     `prefill` reads the question, then each `step` writes one token until `done`; `answer` tells how far it came.
-    Greedy decoding: the most probable token each time.
+    Instead of `step`, a batch feeds `next_token` to the model and hands the scores to `take`.
     """
 
     model: LoadedModel
@@ -54,24 +33,37 @@ class Generation:
     finish: Finish | None = None
     tokens: list[int] = field(default_factory=list)
     scores: tuple[float, ...] = ()
+    _chooser: TokenChooser = field(init=False)
+    _text: AnswerText = field(init=False)
+    _constraint: Constraint | None = None
     _chosen: str = ""
-    _logits: Tensor | None = None
+    _chosen_told: bool = False
     _first_at: float | None = None
     _ended_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._chooser = TokenChooser(self.question)
+        self._text = AnswerText(self.model.tokenizer, self.question.stop)
 
     @property
     def done(self) -> bool:
         return self.finish is not None
 
     def prefill(self) -> None:
-        """Read the question. Afterwards the first token is written, or the best option is known."""
-        ids = self.fork.ask.tokens(self.model.tokenizer, question=self.question.text)
-        check_length(ids, "the question")
-        self._logits = self.fork.feed(ids)
+        """Read the question. Afterwards the first token is written, or the best option is known.
+
+        Raises `PromptError` for a question that is too long; `finish` is set then.
+        """
+        history = [(t.question, t.answer) for t in self.question.history]
+        ids = dialogue_ids(self.model.tokenizer, self.fork.ask, self.fork.follow_up, history, self.question.text)
+        check_length(ids, "the question with its dialogue" if history else "the question")
+        logits = self.fork.feed(ids)
         if self.question.choices:
-            self._choose()
-        else:
-            self._write()
+            self._choose(logits)
+            return
+        if self.question.grammar:
+            self._constraint = Constraint(self.model.tokenizer, logits.shape[-1], self.question.grammar)
+        self.take(logits)
 
     def step(self) -> None:
         """Write the next token."""
@@ -85,15 +77,33 @@ class Generation:
 
     def take(self, logits: Tensor) -> None:
         """Choose the next token from its scores, float32 (vocabulary,); the answer may end with it."""
-        self._logits = logits
-        self._write()
+        token = self._chooser.choose(self._constraint.mask(logits) if self._constraint else logits)
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+        if token in self.model.eos_ids:
+            self.stop(Finish.STOP)
+            return
+        self.tokens.append(token)
+        self._text.add(token)
+        if self._constraint:
+            self._constraint.accept(token)
+        if self._text.stopped:
+            self.stop(Finish.STOP_STRING)
+        elif self._constraint and self._constraint.finished:
+            self.stop(Finish.STOP)
+        elif len(self.tokens) >= self.question.max_new_tokens:
+            self.stop(Finish.LENGTH)
 
     def run(self) -> Answer:
         """Do all that is left to do."""
-        if self._first_at is None:
-            self.prefill()
-        while not self.done:
-            self.step()
+        try:
+            if self._first_at is None:
+                self.prefill()
+            while not self.done:
+                self.step()
+        except BaseException:
+            self.stop(Finish.CANCELLED)
+            raise
         return self.answer()
 
     def stop(self, finish: Finish) -> None:
@@ -101,17 +111,25 @@ class Generation:
         if self.finish is None:
             self.finish = finish
             self._ended_at = time.monotonic()
-            self._logits = None
             self.fork.close()
+
+    def news(self) -> str:
+        """Text that was written since the last call; all pieces together are the answer's text.
+
+        Never half a character, and nothing that may turn out to be a stop string.
+        """
+        if self._chosen:
+            text, self._chosen_told = ("" if self._chosen_told else self._chosen), True
+            return text
+        return self._text.news(finished=self.done)
 
     def answer(self) -> Answer:
         """The answer so far."""
         now = time.monotonic()
         ended = self._ended_at if self._ended_at is not None else now
         first = self._first_at if self._first_at is not None else ended
-        text = self._chosen or self.model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
         return Answer(
-            text=text,
+            text=self._chosen or self._text.text,
             token_ids=tuple(self.tokens),
             scores=self.scores,
             finish=self.finish or Finish.CANCELLED,
@@ -120,24 +138,12 @@ class Generation:
             total_time=ended - self.asked_at,
         )
 
-    def _write(self) -> None:
-        assert self._logits is not None
-        token = int(self._logits.argmax())
-        if self._first_at is None:
-            self._first_at = time.monotonic()
-        if token in self.model.eos_ids:
-            self.stop(Finish.STOP)
-            return
-        self.tokens.append(token)
-        if len(self.tokens) >= self.question.max_new_tokens:
-            self.stop(Finish.LENGTH)
-
-    def _choose(self) -> None:
-        assert self._logits is not None
+    def _choose(self, logits: Tensor) -> None:
         choices = self.question.choices
         options = option_ids(self.model, choices)
         check_length([i for option in options for i in option], "the list of choices")
-        self.scores = tuple(float(s.mean()) for s in self.fork.score(self._logits, options))
+        scores = self.fork.score(logits, options)
+        self.scores = tuple(float(s.mean() if self.question.normalise else s.sum()) for s in scores)
         self._chosen = choices[max(range(len(choices)), key=lambda i: self.scores[i])]
         self._first_at = time.monotonic()
         self.stop(Finish.CHOICE)

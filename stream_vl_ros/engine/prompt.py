@@ -104,18 +104,17 @@ class Piece:
     text: str
 
     def tokens(self, tokenizer: Tokenizer, **fill: str) -> list[int]:
-        """Token ids with the gaps filled. Special tokens inside of what is filled in become plain text.
+        """Token ids with the gaps filled. Special tokens inside of what is filled in become plain text."""
+        return _join(tokenizer, self.stretches(**fill))
 
-        The template's own special tokens split the text for the tokenizer, so the ids are those of the whole
-        prompt tokenized in one go.
-        """
-        ids: list[int] = []
+    def stretches(self, **fill: str) -> list[tuple[str, bool]]:
+        """The text with its gaps filled, cut at the template's own special tokens: (text, whether it is one)."""
+        cut: list[tuple[str, bool]] = []
         end = 0
         for match in _SPECIAL.finditer(self.text):
-            ids += _plain_ids(tokenizer, self.text[end : match.start()], fill)
-            ids += _ids(tokenizer, match.group(), split=False)
+            cut += [(_filled(self.text[end : match.start()], fill), False), (match.group(), True)]
             end = match.end()
-        return ids + _plain_ids(tokenizer, self.text[end:], fill)
+        return [*cut, (_filled(self.text[end:], fill), False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +210,36 @@ def _render(processor: Templater, conversation: list[dict[str, Any]], *, generat
     return processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=generate)
 
 
-def _plain_ids(tokenizer: Tokenizer, text: str, fill: dict[str, str]) -> list[int]:
-    filled = text.replace(_QUESTION, fill.get("question", _QUESTION)).replace(_ANSWER, fill.get("answer", _ANSWER))
-    return _ids(tokenizer, filled, split=True)
+def _filled(text: str, fill: dict[str, str]) -> str:
+    return text.replace(_QUESTION, fill.get("question", _QUESTION)).replace(_ANSWER, fill.get("answer", _ANSWER))
+
+
+def _join(tokenizer: Tokenizer, stretches: Sequence[tuple[str, bool]]) -> list[int]:
+    """Ids of the whole text: special tokens split it for the tokenizer; all between two of them is tokenized as one."""
+    ids: list[int] = []
+    plain = ""
+    for text, special in [*stretches, ("", True)]:
+        if not special:
+            plain += text
+            continue
+        ids += _ids(tokenizer, plain, split=True) + _ids(tokenizer, text, split=False)
+        plain = ""
+    return ids
+
+
+def dialogue_ids(
+    tokenizer: Tokenizer, first: Piece, follow_up: Piece, history: Sequence[tuple[str, str]], question: str
+) -> list[int]:
+    """Token ids of earlier turns (question, answer) and a question that follows them, each as plain text.
+
+    `first` asks the first question of all, `follow_up` every other one.
+    """
+    stretches: list[tuple[str, bool]] = []
+    piece = first
+    for asked, answered in history:
+        stretches += [*piece.stretches(question=asked), (answered.strip(), False)]
+        piece = follow_up
+    return _join(tokenizer, [*stretches, *piece.stretches(question=question)])
 
 
 def _ids(tokenizer: Tokenizer, text: str, *, split: bool) -> list[int]:

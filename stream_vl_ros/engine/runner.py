@@ -19,10 +19,12 @@ import numpy as np
 
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reject
-from stream_vl_ros.engine.config import RunnerConfig
+from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig
 from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
-from stream_vl_ros.engine.generation import Question
+from stream_vl_ros.engine.dialogue import Dialogues
 from stream_vl_ros.engine.out_of_memory import device_memory, with_room
+from stream_vl_ros.engine.prompt import text_ids
+from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
 from stream_vl_ros.engine.units import MIB
@@ -43,14 +45,19 @@ class EngineRunner:
     Use it in a `with` block, or call `start` and `close`.
     """
 
-    def __init__(self, stream: VideoStream, config: RunnerConfig | None = None) -> None:
+    def __init__(
+        self, stream: VideoStream, config: RunnerConfig | None = None, dialogues: DialogueConfig | None = None
+    ) -> None:
+        """A runner that is not started yet; the stream is its own from now on."""
         self.config = config or RunnerConfig()
+        self.dialogues = Dialogues(lambda text: len(text_ids(stream.model.tokenizer, text)), dialogues)
         self._stream = stream
         self._shared = Shared()
         waiting = len(stream.pending)
         self._shared.frames.received = self._shared.frames.pending = waiting
         self._answering = Answering(
             stream,
+            self.dialogues,
             remember=self._remember,
             ended=self._note_ended,
             make_room=self._make_room,
@@ -109,21 +116,34 @@ class EngineRunner:
             self._shared.frames.received += 1
             self._count_drop(error.reason, 1, str(error))
 
-    def ask(self, question: Question, *, timeout: float = 60.0, remember: bool = False) -> Future[Answer]:
+    def ask(
+        self,
+        question: Question,
+        *,
+        timeout: float = 60.0,
+        remember: bool = False,
+        dialogue: str = "",
+        on_text: Callable[[str], None] | None = None,
+    ) -> Future[Answer]:
         """Queue a question behind the frames that came before it.
 
         Cancelling the returned future stops the answer at the next token.
 
         Args:
+            question: what to answer and how.
             timeout: seconds from now until the answer is cut off (`Finish.TIMEOUT`, with what was written).
             remember: make the finished turn part of the stream.
+            dialogue: id of a dialogue. The question follows the turns that were finished in it when its own turn in the
+                queue comes, and becomes one of them, unless it is remembered by the stream itself.
+            on_text: called on the engine thread with each new piece of the answer's text. All pieces together are the
+                text. It must return at once; if it raises, this request fails.
 
         Raises:
             RequestError: if too many questions wait already.
             EngineClosedError: after `close`.
         """
         now = time.monotonic()
-        request = Request(question, remember, Future(), now, now + timeout)
+        request = Request(question, remember, Future(), now, now + timeout, dialogue, on_text)
         shared = self._shared
         with shared.changed:
             self._check_open()
@@ -150,7 +170,10 @@ class EngineRunner:
         return future
 
     def reset(self) -> Future[None]:
-        """Forget all video. Answers in progress go on with what they saw; waiting frames are dropped."""
+        """Forget all video. Answers in progress go on with what they saw; waiting frames are dropped.
+
+        Dialogues are kept: forget them with ``dialogues.forget(id)`` or ``dialogues.clear()``.
+        """
         return self.call(lambda stream: stream.reset())
 
     def status(self) -> RunnerStatus:

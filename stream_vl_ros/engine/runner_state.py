@@ -11,7 +11,8 @@ from typing import Any
 
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.counters import ChunkTimes, FrameCounters, QuestionCounters
-from stream_vl_ros.engine.generation import Generation, Question
+from stream_vl_ros.engine.generation import Generation
+from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.stream import Picture
 
 
@@ -33,6 +34,8 @@ class Request:
     future: Future[Answer]
     asked_at: float
     deadline: float
+    dialogue: str = ""
+    on_text: Callable[[str], None] | None = None
     generation: Generation | None = None
     resets: int = 0  # of the stream when it was forked
 

@@ -16,8 +16,8 @@ import transformers
 from sensor_msgs.msg import Image
 
 from stream_vl_ros.engine.answer import Answer
-from stream_vl_ros.engine.generation import Question
 from stream_vl_ros.engine.loader import LoadedModel, load_model
+from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.units import NANOSECONDS
