@@ -37,9 +37,10 @@ class AnswerText:
             return
         self._text += longer[len(known) :]
         self._prefix, self._read = self._read, len(self._ids)
-        ends = [i for i in (self._text.find(s) for s in self._stop) if i >= 0]
-        if ends:
-            self._text = self._text[: min(ends)]
+        # The one that is complete first, wherever the borders of the tokens are.
+        found = [(i + len(s), i) for s in self._stop if (i := self._text.find(s)) >= 0]
+        if found:
+            self._text = self._text[: min(found)[1]]
             self.stopped = True
 
     @property
@@ -55,9 +56,8 @@ class AnswerText:
         return sure[begin:]
 
     def _sure(self) -> str:
-        text = self._text.lstrip()
-        held = max((_overlap(text, s) for s in self._stop), default=0)
-        return text[: len(text) - held].rstrip()
+        held = max((_overlap(self._text, s) for s in self._stop), default=0)
+        return self._text[: len(self._text) - held].strip()
 
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stream_vl_ros.bench.native import NativeModel, assistant_turn, user_turn
-from stream_vl_ros.engine import LoadedModel, StreamConfig, VideoStream, load_model
+from stream_vl_ros.engine import LoadedModel, StreamConfig, Turn, VideoStream, load_model
 from stream_vl_ros.engine.loader import EMBEDDED_FOLDER
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 
@@ -150,11 +150,20 @@ def test_special_tokens_in_a_question_are_text(loaded, native, video):
     assert_equal(stream, native.generate(harmless, TOKENS, text_base="trained"), question)
 
 
-@pytest.mark.parametrize("normalised_video", [14, 13])
-def test_choices_score_like_independent_full_forwards(loaded, native, video, normalised_video):
-    video = video[:normalised_video]
-    choices = ("red", "a blue square", "no")
-    answer = streamed(loaded, video, 2.0).ask(QUESTION, choices)
+CHOICES = [
+    ("red", "a blue square", "no"),
+    tuple(f"{'very ' * (i % 5)}{i}" for i in range(16)),
+    ("no", "a very long answer that goes on and on about red cars, blue vans, and what they did before they left"),
+]
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize(
+    ("frames", "choices"), [(14, CHOICES[0]), (13, CHOICES[0]), (14, CHOICES[1]), (14, CHOICES[2])]
+)
+def test_choices_score_like_independent_full_forwards(loaded, native, video, frames, choices, normalise):
+    video = video[:frames]
+    answer = streamed(loaded, video, 2.0).ask_choice(QUESTION, choices, normalise=normalise)
     tokenizer = native.processor.tokenizer
     expected = []
     for choice in choices:
@@ -168,8 +177,12 @@ def test_choices_score_like_independent_full_forwards(loaded, native, video, nor
         }
         logits = native.logits(inputs, native.trained_positions(inputs))
         steps = torch.log_softmax(logits[-len(ids) - 1 : -1], dim=-1)
-        expected.append(steps.gather(1, torch.tensor(ids)[:, None]).mean().item())
-    assert answer.scores == pytest.approx(expected, abs=TOLERANCE)
+        steps = steps.gather(1, torch.tensor(ids)[:, None])
+        expected.append((steps.mean() if normalise else steps.sum()).item())
+        # The errors of a sum's terms add up.
+        assert answer.scores[len(expected) - 1] == pytest.approx(
+            expected[-1], abs=TOLERANCE if normalise else TOLERANCE * len(ids)
+        )
     assert answer.text == choices[int(np.argmax(expected))]
 
 
@@ -210,3 +223,39 @@ def test_remembered_turns_without_new_video_equal_the_native_dialogue(loaded, na
         stream.append(video[first:end], [i / 2 for i in range(first, end)])
         inputs = native.inputs(native.prompt([*conversation, user_turn(QUESTION)]), [video[:7], video[7:end]], 2.0)
         assert_equal(stream, native.generate(inputs, TOKENS, text_base=text_base))
+
+
+HISTORY = (Turn("What was that?", "a red car"), Turn("And its colour?", " red\n"), Turn("Why?", "no reason"))
+
+
+@pytest.mark.parametrize("text_base", ["trained", "transformers"])
+@pytest.mark.parametrize("turns", [1, 3])
+def test_a_dialogue_equals_the_native_one(loaded, native, video, text_base, turns):
+    """Question, more video, question: the earlier turns follow all of the video, as text, in the fork alone."""
+    stream = VideoStream(loaded, StreamConfig(target_fps=0, text_base=text_base))
+    conversation = []
+    for i, turn in enumerate(HISTORY[:turns]):
+        conversation += [user_turn(turn.question, videos=int(i == 0)), assistant_turn(turn.answer.strip())]
+    prompt = native.prompt([*conversation, user_turn(QUESTION, videos=0)])
+    for begin, end in ((0, 6), (6, 9), (9, 14)):
+        stream.append(video[begin:end], [i / 2 for i in range(begin, end)])
+        signature = stream.signature()
+        expected = native.generate(native.inputs(prompt, [video[:end]], 2.0), TOKENS, text_base=text_base)
+        answer = stream.ask(QUESTION, max_new_tokens=TOKENS, history=HISTORY[:turns])
+        assert answer.token_ids == expected.token_ids
+        assert stream.signature() == signature
+
+
+def test_a_dialogue_after_a_remembered_turn_equals_the_native_one(loaded, native, video):
+    stream = VideoStream(loaded, StreamConfig(target_fps=0))
+    stream.append(video[:6], [i / 2 for i in range(6)])
+    stream.remember("What was that?", "a red car")
+    remembered = [user_turn("What was that?"), assistant_turn("a red car")]
+    history = (Turn("And then?", "a blue van"),)
+    for end in (6, 9):  # no new video yet; then new video, some of it waiting
+        stream.append(video[stream.frames : end], [i / 2 for i in range(stream.frames, end)])
+        videos = [video[:6], video[6:end]] if end > 6 else [video[:6]]
+        follow_up = [user_turn("And then?", videos=len(videos) - 1), assistant_turn("a blue van")]
+        inputs = native.inputs(native.prompt([*remembered, *follow_up, user_turn(QUESTION, videos=0)]), videos, 2.0)
+        expected = native.generate(inputs, TOKENS, text_base="trained")
+        assert stream.ask(QUESTION, max_new_tokens=TOKENS, history=history).token_ids == expected.token_ids

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import CancelledError, wait
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from stream_vl_ros.engine import Finish, Question, RunnerConfig, StreamConfig, VideoStream
+from stream_vl_ros.engine import Finish, Question, RunnerConfig, StreamConfig, Turn, VideoStream
 from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.errors import EngineClosedError, FrameError, NoVideoError, RequestError
 
@@ -372,3 +373,110 @@ def test_a_blocking_queue_loses_nothing(loaded, video):
         assert not threads.is_alive()
         status = settled(runner, 0)
     assert (status.frames.ingested, status.frames.dropped) == (40, 0)
+
+
+def test_a_dialogue_goes_on_from_turn_to_turn(loaded, video):
+    with make(loaded) as runner:
+        push(runner, video[:8])
+        first = runner.ask(SHORT, dialogue="one").result(20)
+        push(runner, video[8:16], 8)
+        settled(runner, 0)
+        second = runner.ask(SHORT, dialogue="one").result(20)
+        other = runner.ask(SHORT, dialogue="two").result(20)
+        history = (Turn(SHORT.text, first.text),)
+        assert runner.dialogues.history("one") == (*history, Turn(SHORT.text, second.text))
+        asked = replace(SHORT, history=history)
+        alone = runner.call(lambda s: (s.ask(asked).token_ids, s.ask(SHORT).token_ids)).result(20)
+    assert (second.token_ids, other.token_ids) == alone
+    assert second.token_ids != other.token_ids
+
+
+def test_a_turn_that_was_not_finished_is_not_part_of_its_dialogue(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        late = runner.ask(replace(LONG, max_new_tokens=5000), dialogue="one", timeout=0.3).result(20)
+        gone = runner.ask(replace(LONG, max_new_tokens=5000), dialogue="one")
+        gone.cancel()
+        runner.ask(SHORT).result(20)
+        assert late.finish is Finish.TIMEOUT
+        assert runner.dialogues.history("one") == ()
+
+
+def test_a_remembered_turn_is_not_in_its_dialogue_twice(loaded, video):
+    with make(loaded) as runner:
+        push(runner, video[:8])
+        assert runner.ask(SHORT, dialogue="one", remember=True).result(20).remembered
+        assert runner.dialogues.history("one") == ()
+        assert runner.call(lambda s: s.state.answered).result(20)
+
+
+def test_text_comes_as_it_is_written(loaded, video):
+    pieces: dict[str, list[str]] = {"free": [], "choice": []}
+    at = []
+    with make(loaded) as runner:
+        push(runner, video[:8])
+        question = Question("What is it?", max_new_tokens=20)
+
+        def on_text(text: str) -> None:
+            pieces["free"].append(text)
+            at.append(time.monotonic())
+
+        free = runner.ask(question, on_text=on_text).result(20)
+        ended = time.monotonic()
+        choice = runner.ask(Question("Is it?", ("yes", "no")), on_text=pieces["choice"].append).result(20)
+    assert "".join(pieces["free"]) == free.text
+    assert len(pieces["free"]) > 3
+    assert at[0] < at[-1] <= ended
+    assert pieces["choice"] == [choice.text]
+
+
+def test_a_listener_that_fails_fails_its_own_request_only(loaded, video):
+    def broken(text: str) -> None:
+        raise OSError("the client has gone")
+
+    with make(loaded) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        bad = runner.ask(replace(SHORT, max_new_tokens=30), on_text=broken)
+        good = runner.ask(SHORT)
+        with pytest.raises(RequestError, match="the client has gone"):
+            bad.result(20)
+        assert good.result(20).token_ids
+        assert runner.status().questions.failed == 1
+
+
+@pytest.mark.parametrize("bound", [{}, {"regex": "(red |blue ){2000}"}])
+def test_cancelling_frees_the_fork_within_a_step(endless, video, bound):
+    """The batch holds no row any more when the next token of the others is written."""
+    with make(endless) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        written = []
+        gone = runner.ask(
+            replace(LONG, max_new_tokens=5000, **bound), on_text=lambda _: written.append(time.monotonic())
+        )
+        while not written:
+            time.sleep(0.001)
+        gone.cancel()
+        # Runs between two steps, behind the step that may be under way.
+        rows = [runner.call(lambda _: len(runner._answering._batch)).result(20) for _ in range(3)]
+        assert rows[-1] == 0
+        assert runner.call(lambda _: runner._answering.memory_bytes).result(20) == 0
+        count = len(written)
+        time.sleep(0.1)
+        assert len(written) == count
+        assert runner.status().questions.failed == 1
+
+
+def test_a_deadline_gives_what_was_written(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        bound = runner.ask(replace(LONG, max_new_tokens=5000, regex="(red |blue ){2000}"), timeout=0.5)
+        free = runner.ask(replace(LONG, max_new_tokens=5000), timeout=0.5)
+        for answer in (bound.result(20), free.result(20)):
+            assert answer.finish is Finish.TIMEOUT
+            assert answer.text
+            assert 0.5 <= answer.total_time < 5
+        assert "red " in bound.result().text or "blue " in bound.result().text
