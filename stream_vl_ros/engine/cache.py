@@ -172,6 +172,12 @@ class KVCache(Cache):
         )
         return parts, parts
 
+    def reserve(self, capacity: int) -> None:
+        """Allocate room for `capacity` own tokens, and no spare room beyond that later on."""
+        self._max_capacity = self._initial_capacity = capacity
+        if capacity > self._capacity:
+            self._reserve(capacity - self._length)
+
     def _reserve(self, tokens: int) -> None:
         needed = self._length + tokens
         overwrites_shared = any(s.length > self._length for s in self._exported)
@@ -200,7 +206,6 @@ class KVCache(Cache):
         self._retired |= self._exported
         self._exported = weakref.WeakSet()
 
-    @torch.inference_mode()
     def rewrite(self, length: int, make: Callable[[int, Tensor, Tensor], Pair], *, shrink: bool = False) -> None:
         """Replace everything in this cache, the shared tokens too, by `length` other tokens: eviction and the like.
 

@@ -9,6 +9,7 @@ from stream_vl_ros.errors import ConfigError
 
 TextBase = Literal["trained", "transformers"]
 QueuePolicy = Literal["drop_oldest", "block"]
+Eviction = Literal["none", "window", "importance"]
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -32,6 +33,22 @@ class StreamConfig:
         text_base: where text after a video is placed. ``"trained"``: at the largest position + 1, as the
             model was trained. ``"transformers"``: where the installed transformers places it.
         initial_capacity: tokens that the KV cache has room for before it grows for the first time.
+        eviction: what is forgotten when a budget is used up. ``"none"``: nothing, further frames are refused.
+            ``"window"``: the oldest. ``"importance"``: in every layer and head, what recent frames repeat and what
+            carries least (`memory.rules` names the sources).
+        budget_tokens: tokens that the KV cache holds at the most; 0 for no such budget.
+        budget_mib: MiB that the KV cache takes at the most; 0 for no such budget.
+        budget_seconds: seconds of video that the budget is as large as; 0 for no such budget. Of several budgets the
+            tightest counts. Room is made for several chunks at a time, so a little less than the budget may be held.
+        sink_frames: frames at the beginning of the video that are never forgotten.
+        recent_share: with ``"importance"``, the part of the budget for the most recent frames, kept in full.
+        novelty_share: with ``"importance"``, the part of the survivors chosen because recent frames do not repeat
+            them; the others are chosen by the length of their values.
+        max_position: temporal position beyond which positions are moved back; 0 for what the checkpoint was trained
+            with. Only with an eviction rule.
+        still_threshold: mean difference in grey levels (0 to 255) below which a piece of picture (2 frames of 28 x 28
+            pixels) counts as unchanged and is not read again; 0 reads everything.
+        still_refresh: seconds after which even an unchanged piece is read again.
     """
 
     chunk_frames: int = 4
@@ -40,6 +57,16 @@ class StreamConfig:
     system_prompt: str = DEFAULT_SYSTEM_PROMPT
     text_base: TextBase = "trained"
     initial_capacity: int = 1024
+    eviction: Eviction = "none"
+    budget_tokens: int = 0
+    budget_mib: float = 0.0
+    budget_seconds: float = 0.0
+    sink_frames: int = 0
+    recent_share: float = 0.25
+    novelty_share: float = 0.5
+    max_position: int = 0
+    still_threshold: float = 0.0
+    still_refresh: float = 10.0
 
     def __post_init__(self) -> None:
         require(self.chunk_frames >= 1, "chunk_frames", self.chunk_frames, "must be at least 1; 4 is a good start")
@@ -57,6 +84,38 @@ class StreamConfig:
             "must be 'trained' or 'transformers'",
         )
         require(self.initial_capacity >= 1, "initial_capacity", self.initial_capacity, "must be positive")
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        require(
+            self.eviction in ("none", "window", "importance"),
+            "eviction",
+            self.eviction,
+            "must be 'none', 'window' or 'importance'",
+        )
+        for name in ("budget_tokens", "budget_mib", "budget_seconds", "sink_frames", "max_position", "still_threshold"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), name, value, "must be 0 (off) or positive")
+        require(
+            self.eviction == "none" or self.has_budget,
+            "eviction",
+            self.eviction,
+            "needs a budget: set budget_tokens, budget_mib or budget_seconds",
+        )
+        require(
+            not self.budget_seconds or self.target_fps > 0,
+            "budget_seconds",
+            self.budget_seconds,
+            "needs a target_fps, or nobody knows how much a second of video takes; use budget_mib instead",
+        )
+        require(0 <= self.recent_share <= 1, "recent_share", self.recent_share, "must lie between 0 and 1")
+        require(0 <= self.novelty_share <= 1, "novelty_share", self.novelty_share, "must lie between 0 and 1")
+        require(self.still_refresh > 0, "still_refresh", self.still_refresh, "must be more than 0 seconds")
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the memory is bounded."""
+        return bool(self.budget_tokens or self.budget_mib or self.budget_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class VideoSegment:
         origin_ns: time of the segment's first frame.
         patches: temporal patches so far.
         last_time: largest temporal position so far, `start - 1` while empty.
+        shift: how far temporal positions were moved back since the segment began.
     """
 
     start: int
@@ -44,6 +45,7 @@ class VideoSegment:
     origin_ns: int = 0
     patches: int = 0
     last_time: int = -1
+    shift: int = 0
 
     @property
     def tokens_per_patch(self) -> int:
@@ -71,8 +73,19 @@ class VideoSegment:
 
     def _temporal(self, index: int, elapsed_ns: int) -> int:
         if self.tokens_per_second is None:
-            return self.start + index
-        return self.start + int(self.tokens_per_second * (elapsed_ns + STAMP_SLACK_NS) // NANOSECONDS)
+            return self.start - self.shift + index
+        late = int(self.tokens_per_second * (elapsed_ns + STAMP_SLACK_NS) // NANOSECONDS)
+        return self.start - self.shift + late
+
+    def moved(self, back: int, *, in_place: bool) -> VideoSegment:
+        """The segment with its positions `back` lower; `in_place` leaves its rows and columns where they are."""
+        if in_place:
+            return replace(self, shift=self.shift + back, last_time=self.last_time - back)
+        return replace(self, start=self.start - back, last_time=self.last_time - back)
+
+    def time_of(self, time_ns: int) -> int:
+        """Temporal position that a next pair of this time would get."""
+        return self._temporal(self.patches, time_ns - self.origin_ns) if self.patches else self.start
 
     def text_start(self, after_maximum: bool) -> int:
         """Position of the first text token after the segment.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stream_vl_ros.engine.answer import Answer, Moment
 from stream_vl_ros.engine.batch import DecodeBatch
@@ -19,13 +20,16 @@ from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.frames import Frame, to_patches
 from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.loader import LoadedModel
+from stream_vl_ros.engine.memory.keeper import MemoryKeeper
+from stream_vl_ros.engine.memory.ledger import Block, Evicted, Ledger
+from stream_vl_ros.engine.memory.still import LastRead, StillFilter
 from stream_vl_ros.engine.pictures import check_pixels
 from stream_vl_ros.engine.positions import VideoSegment, text_positions
 from stream_vl_ros.engine.prompt import PromptPieces, check_choices
 from stream_vl_ros.engine.question import DEFAULT_MAX_NEW_TOKENS, Question
 from stream_vl_ros.engine.sampling import FrameSampler
 from stream_vl_ros.engine.units import NANOSECONDS
-from stream_vl_ros.errors import NoVideoError
+from stream_vl_ros.errors import CacheError, NoVideoError
 
 Picture = np.ndarray | Callable[[], np.ndarray]
 
@@ -47,8 +51,10 @@ class StreamState:
         segment: the video segment that is growing; None before its first frame.
         position: M-RoPE position of the next token while there is no segment.
         answered: True if the cache ends with a remembered answer, whose turn is still open.
-        frames: frames in the cache.
-        first_stamp_ns, last_stamp_ns: of the first and last of them; 0 without any.
+        frames: frames that were encoded, those that were forgotten since included.
+        first_stamp_ns, last_stamp_ns: of the first and last frame of which something is left; 0 without any.
+        ledger: what the cache holds, block by block; kept only with an eviction rule.
+        last_read: the pictures that new ones are compared with; only with `still_threshold`.
     """
 
     segment: VideoSegment | None
@@ -57,6 +63,22 @@ class StreamState:
     frames: int = 0
     first_stamp_ns: int = 0
     last_stamp_ns: int = 0
+    ledger: Ledger = field(default=Ledger(), repr=False, compare=False)
+    last_read: LastRead | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def held_frames(self) -> int:
+        """Frames of which something is left."""
+        return self.frames - self.ledger.evicted.frames
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Frames that were read into a cache: the segment that they end in, what came into the cache, and the pictures."""
+
+    segment: VideoSegment
+    blocks: tuple[Block, ...]
+    last_read: LastRead | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +130,9 @@ class VideoStream:
         self.resets = 0  # how often all video was forgotten
         self.config = config or StreamConfig()
         self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
+        self._keeper = MemoryKeeper(model.adapter, self.config)
+        geometry = model.adapter.geometry
+        self._still = StillFilter(self.config.still_threshold, round(self.config.still_refresh * NANOSECONDS), geometry)
         self._after_maximum = self.config.text_base == "trained" or model.adapter.text_after_maximum
         self._open()
 
@@ -154,15 +179,23 @@ class VideoStream:
         try:
             pixels = picture() if callable(picture) else picture
             check_pixels(pixels)
+            size = self._size or self._first_size(pixels)
+            self._keeper.check_space(self.cache.length, len(self._pending), size)
         except BaseException:
             self._sampler = before
             raise
-        if self._size is None:
-            height, width, _ = pixels.shape
-            self._size = self.model.adapter.geometry.frame_size(height, width, self.config.max_pixels)
+        self._size = size
         self._pending.append(Frame(pixels, stamp_ns, time_ns))
         self._last_tip = None
         return True
+
+    def _first_size(self, pixels: np.ndarray) -> tuple[int, int]:
+        height, width, _ = pixels.shape
+        size = self.model.adapter.geometry.frame_size(height, width, self.config.max_pixels)
+        self._keeper.begin(size, self.cache.length)
+        if self._keeper.budget is not None:
+            self.cache.reserve(self._keeper.budget)
+        return size
 
     def drop_pending(self) -> int:
         """Forget the frames that wait for their chunk. Returns how many."""
@@ -200,7 +233,7 @@ class VideoStream:
         Raises `NoVideoError` before the first frame.
         """
         state = self._state
-        seen = state.frames + len(self._pending)
+        seen = state.held_frames + len(self._pending)
         if seen == 0:
             raise NoVideoError("no video yet: not one frame has arrived; append frames, or check that the camera sends")
         moment = Moment(
@@ -278,27 +311,40 @@ class VideoStream:
         """
         if not self._state.frames and not self._pending:
             raise NoVideoError("nothing to remember a turn after: not one frame has arrived")
+        spare = self._spare_text(question, answer)
+        if self._pending:
+            self._make_room(len(self._pending), spare)
+        else:
+            self._make_room(0, spare)
         state, pending, length = self._state, list(self._pending), self.cache.length
         try:
             if self._pending:
-                self._encode(len(self._pending))
+                self._read_chunk(len(self._pending))
             segment = self._state.segment
             piece = self.pieces.follow_up_turn if segment is None else self.pieces.turn
             start = self._state.position if segment is None else segment.text_start(self._after_maximum)
             ids = piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
-            self._prefill_text(ids, start, self.cache)
+            block = self._prefill_text(ids, start, self.cache)
         except BaseException:
             self._state, self._pending = state, pending
             self.cache.truncate(length)
             raise
-        self._state = replace(self._state, segment=None, position=start + len(ids), answered=True)
+        ledger = self._grown(block)
+        self._state = replace(
+            self._state, segment=None, position=start + len(ids), answered=True, ledger=ledger, last_read=None
+        )
 
     # --- the stream as a whole ------------------------------------------------------------------------------
 
     @property
     def frames(self) -> int:
-        """Frames in the cache."""
+        """Frames that were encoded, those that were forgotten since included."""
         return self._state.frames
+
+    @property
+    def evicted(self) -> Evicted:
+        """What was forgotten since the stream began."""
+        return self._state.ledger.evicted
 
     @property
     def state(self) -> StreamState:
@@ -328,8 +374,10 @@ class VideoStream:
         self.resets += 1
 
     def release(self) -> None:
-        """Free what can be made again at no loss: the waiting frames as they were encoded for the last question."""
+        """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
         self._last_tip = None
+        if self._keeper.active:
+            self._forgetting(lambda: self._keeper.shed(self.cache, self._state.ledger))
 
     def signature(self) -> str:
         """SHA-256 in hex over cache, positions and counters; waiting frames are not part of it."""
@@ -344,11 +392,15 @@ class VideoStream:
     @torch.inference_mode()
     def _open(self) -> None:
         ids = self.pieces.start.tokens(self.model.tokenizer)
-        cache = KVCache(self.model.adapter.cache_shape, initial_capacity=self.config.initial_capacity)
-        self._prefill_text(ids, 0, cache)
+        # A budget is allocated as a whole once the pictures' size is known.
+        capacity = len(ids) if self.config.has_budget else self.config.initial_capacity
+        cache = KVCache(self.model.adapter.cache_shape, initial_capacity=capacity)
+        opening = replace(self._prefill_text(ids, 0, cache), pinned=True)
         # Nothing is replaced before everything that can fail is done.
+        self._opening = len(ids)
         self.cache = cache
-        self._state = StreamState(None, len(ids))
+        ledger = Ledger((opening,) if self._keeper.active else ())
+        self._state = StreamState(None, len(ids), ledger=ledger)
         self._pending, self._size, self._last_tip = [], None, None
         self._sampler = FrameSampler(self.config.target_fps, self._longest_gap())
 
@@ -357,26 +409,86 @@ class VideoStream:
         rate = self.model.adapter.tokens_per_second or 1
         return int(self.model.adapter.max_positions * NANOSECONDS / rate)
 
-    @torch.inference_mode()
     def _encode(self, count: int) -> ChunkReport:
         started = time.perf_counter()
+        self._make_room(count)
+        length = self.cache.length
+        self._read_chunk(count)
+        return ChunkReport(count, self.cache.length - length, time.perf_counter() - started)
+
+    @torch.inference_mode()
+    def _read_chunk(self, count: int) -> None:
         chunk, length = self._pending[:count], self.cache.length
         self._last_tip = None
         try:
-            segment = self._prefill_video(chunk, self.cache)
+            read = self._prefill_video(chunk, self.cache)
         except BaseException:
             self.cache.truncate(length)
             raise
         del self._pending[:count]
         self._state = replace(
             self._state,
-            segment=segment,
+            segment=read.segment,
             answered=False,
             frames=self._state.frames + count,
             first_stamp_ns=self._state.first_stamp_ns if self._state.frames else chunk[0].stamp_ns,
             last_stamp_ns=chunk[-1].stamp_ns,
+            ledger=self._grown(*read.blocks),
+            last_read=read.last_read,
         )
-        return ChunkReport(count, self.cache.length - length, time.perf_counter() - started)
+
+    def _grown(self, *blocks: Block) -> Ledger:
+        return self._state.ledger.grown(*blocks) if self._keeper.active else self._state.ledger
+
+    # --- bounded memory -------------------------------------------------------------------------------------
+
+    def _make_room(self, frames: int, spare: int = 0) -> None:
+        """Let `frames` of the waiting ones, and `spare` tokens more, fit into the budget and the range of positions."""
+        if not self._keeper.active or self._size is None:
+            return
+        self._last_tip = None
+        pairs = -(-frames // self._temporal)
+        rows, columns = self.model.adapter.geometry.grid(*self._size)
+        text = len(self.pieces.reopen.tokens(self.model.tokenizer)) if self._state.answered else 0
+        new = pairs * rows * columns + text + spare
+        self._forgetting(lambda: self._keeper.make_room(self.cache, self._state.ledger, new))
+        self._stay_in_range(frames, text + spare, max(rows, columns))
+
+    def _spare_text(self, question: str, answer: str) -> int:
+        piece = self.pieces.follow_up_turn if self._state.segment is None else self.pieces.turn
+        return len(piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip()))
+
+    def _forgetting(self, action: Callable[[], Ledger]) -> None:
+        try:
+            ledger = action()
+        except CacheError:
+            # Half of it is gone: better an empty memory than a wrong one.
+            self.reset()
+            raise
+        first = ledger.first_ns or self._state.first_stamp_ns
+        self._state = replace(self._state, ledger=ledger, first_stamp_ns=first)
+
+    def _stay_in_range(self, frames: int, text: int, side: int) -> None:
+        state, segment = self._state, self._state.segment
+        if segment is None or not frames:
+            newest = (segment.last_time if segment else state.position) + text
+        else:
+            newest = segment.time_of(self._pending[frames - 1].time_ns) + text
+        before = state.ledger
+        moved = (before, 0, 0)
+
+        def move() -> Ledger:
+            nonlocal moved
+            moved = self._keeper.move_back(self.cache, before, newest, side)
+            return moved[0]
+
+        self._forgetting(move)
+        _, back, anchor = moved
+        if not back:
+            return
+        if segment is not None:
+            segment = segment.moved(back, in_place=segment.start == anchor)
+        self._state = replace(self._state, segment=segment, position=state.position - back)
 
     def _tip(self) -> tuple[KVCache, VideoSegment]:
         """A fork that has read the waiting frames, and the segment that it ends in.
@@ -386,31 +498,65 @@ class VideoStream:
         tip = self._last_tip
         if tip is None or not tip.fits(self._state, self._pending):
             cache = self.cache.fork()
-            tip = self._last_tip = _Tip(
-                self._state, tuple(self._pending), cache, self._prefill_video(self._pending, cache)
-            )
+            segment = self._prefill_video(self._pending, cache).segment
+            tip = self._last_tip = _Tip(self._state, tuple(self._pending), cache, segment)
         return tip.cache.fork(), tip.segment
 
-    def _prefill_video(self, frames: list[Frame], cache: KVCache) -> VideoSegment:
-        """Read frames on top of `cache`, which holds what the stream's does; the segment that they end in."""
+    def _prefill_video(self, frames: list[Frame], cache: KVCache) -> _Read:
+        """Read frames on top of `cache`, which holds what the stream's does."""
         assert self._size is not None
-        adapter = self.model.adapter
+        adapter, blocks = self.model.adapter, []
         patches, grid = to_patches([f.pixels for f in frames], self._size, adapter.geometry, adapter.device)
-        embeds = adapter.embed_video(patches, grid)
-        segment = self._state.segment or self._begin_segment(self._size, cache)
-        grown, positions = segment.extend([f.time_ns for f in frames[:: self._temporal]])
-        adapter.forward(embeds[None], positions, cache)
-        return grown
+        segment = self._state.segment
+        if segment is None:
+            start = self._state.position
+            if self._state.answered:
+                ids = self.pieces.reopen.tokens(self.model.tokenizer)
+                blocks.append(self._prefill_text(ids, start, cache))
+                start += len(ids)
+            segment = VideoSegment(start, adapter.geometry.grid(*self._size), adapter.tokens_per_second)
+        firsts = frames[:: self._temporal]
+        grown, positions = segment.extend([f.time_ns for f in firsts])
+        kept, last_read = self._pieces_to_read(patches, firsts)
+        if kept is None:
+            embeds = adapter.embed_video(patches, grid)
+            adapter.forward(embeds[None], positions, cache)
+        elif kept.any():
+            index = kept.flatten().nonzero()[:, 0]
+            embeds = adapter.embed_video(patches, grid)[index.to(adapter.device)]
+            adapter.forward(embeds[None], positions[:, index], cache)
+        for i in range(len(firsts)):
+            time = int(positions[0, i * segment.tokens_per_patch])
+            places = None if kept is None else kept[i].nonzero()[:, 0]
+            pair = frames[i * self._temporal : (i + 1) * self._temporal]
+            blocks.append(self._pair_block(segment, time, places, pair, self._state.frames + i * self._temporal))
+        return _Read(grown, tuple(blocks), last_read)
 
-    def _begin_segment(self, size: tuple[int, int], cache: KVCache) -> VideoSegment:
-        adapter, start = self.model.adapter, self._state.position
-        if self._state.answered:
-            ids = self.pieces.reopen.tokens(self.model.tokenizer)
-            self._prefill_text(ids, start, cache)
-            start += len(ids)
-        return VideoSegment(start, adapter.geometry.grid(*size), adapter.tokens_per_second)
+    def _pieces_to_read(self, patches: Tensor, firsts: list[Frame]) -> tuple[Tensor | None, LastRead | None]:
+        """Which pieces of the pictures changed, (pairs, places); None for all of them."""
+        if not self.config.still_threshold:
+            return None, None
+        blocks = self._state.ledger.loose
+        oldest = next((b.first_ns for b in blocks if b.frames), firsts[0].stamp_ns if blocks else 0)
+        return self._still.changed(patches, [f.stamp_ns for f in firsts], self._state.last_read, oldest)
 
-    def _prefill_text(self, ids: Sequence[int], start: int, cache: KVCache) -> None:
+    def _pair_block(
+        self, segment: VideoSegment, time: int, places: Tensor | None, pair: list[Frame], index: int
+    ) -> Block:
+        return Block(
+            tokens=segment.tokens_per_patch if places is None else len(places),
+            position=time,
+            anchor=segment.start,
+            moves=segment.start != self._opening,
+            frames=len(pair),
+            first_ns=pair[0].stamp_ns,
+            last_ns=pair[-1].stamp_ns,
+            places=places,
+            pinned=index < self.config.sink_frames,
+        )
+
+    def _prefill_text(self, ids: Sequence[int], start: int, cache: KVCache) -> Block:
         adapter = self.model.adapter
         embeds = adapter.embed_text(torch.tensor([list(ids)], device=adapter.device))
         adapter.forward(embeds, text_positions(start, len(ids)), cache)
+        return Block(len(ids), start)

@@ -23,6 +23,8 @@ class ModelAdapter(Protocol):
     tokens_per_second: Fraction | None
     # Positions that the model was made for, on each axis.
     max_positions: int
+    # Positions that it was trained with, where the checkpoint says so; `max_positions` otherwise.
+    trained_positions: int
     # True if the installed transformers places text after a video at its largest position + 1.
     text_after_maximum: bool
 
@@ -51,6 +53,18 @@ class ModelAdapter(Protocol):
 
         Returns:
             Hidden states after the last norm, (rows, tokens, hidden).
+        """
+        ...
+
+    def rotate(self, keys: Tensor, deltas: Tensor) -> Tensor:
+        """Keys from the cache at other positions.
+
+        Args:
+            keys: (1, kv_heads, tokens, head_dim), with rotary positions applied.
+            deltas: int64, (3, kv_heads, tokens), what the positions change by.
+
+        Returns:
+            New memory of the same shape and dtype; computed in float32.
         """
         ...
 

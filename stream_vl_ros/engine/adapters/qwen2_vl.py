@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.qwen2_vl.modeling_qwen2_vl import rotate_half
 
 from stream_vl_ros.engine import attention
 from stream_vl_ros.engine.batch_cache import BatchCache
@@ -34,6 +35,8 @@ class Qwen25VLAdapter:
         self.dtype: torch.dtype = weight.dtype
         self.tokens_per_second = self._tokens_per_second(vision)
         self.max_positions: int = text.max_position_embeddings
+        # An entry of our own in the configuration of checkpoints that know less than they have positions for.
+        self.trained_positions: int = getattr(model.config, "trained_positions", self.max_positions)
         self.cache_shape = CacheShape(
             layers=text.num_hidden_layers,
             kv_heads=text.num_key_value_heads,
@@ -74,6 +77,21 @@ class Qwen25VLAdapter:
             )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def rotate(self, keys: Tensor, deltas: Tensor) -> Tensor:
+        """See `ModelAdapter.rotate`."""
+        rotary = self._model.model.language_model.rotary_emb
+        heads = keys[0].float()
+        cos, sin = rotary(heads, deltas.to(keys.device))
+        if cos.ndim == 4:  # releases before 5.18 leave the three axes to the attention layer
+            sections = 2 * self._model.config.text_config.rope_parameters["mrope_section"]
+            cos, sin = (
+                torch.cat([m[i % 3] for i, m in enumerate(x.split(sections, dim=-1))], dim=-1) for x in (cos, sin)
+            )
+        # Scaled variants of rotary embeddings scale keys as well; that was done when they were made.
+        cos, sin = cos / rotary.attention_scaling, sin / rotary.attention_scaling
+        rotated: Tensor = (heads * cos + rotate_half(heads) * sin)[None]
+        return rotated.to(keys.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """See `ModelAdapter.logits`."""

@@ -1,0 +1,1 @@
+"""Bounded memory: a budget, rules of what is forgotten, positions that stay in range, patches that need not be kept."""

@@ -1,0 +1,136 @@
+"""What the KV cache holds, block by block, and what was forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+# The place of tokens that belong to no picture.
+TEXT_PLACE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """A run of tokens that came together: a stretch of text, or the visual tokens of one pair of frames.
+
+    Attributes:
+        tokens: how many; 0 for a pair in which nothing had changed.
+        position: M-RoPE position of the first token of text; temporal position of a pair.
+        anchor: start of the pair's video segment, from which its rows and columns are counted; -1 for text.
+        moves: whether rows and columns move along when time is moved back: not those of the segment behind the sink.
+        frames: frames in the pair.
+        first_ns, last_ns: their stamps.
+        places: which of the picture's merged tokens they are, row by row, int64 (tokens,) on the CPU; None for all.
+        pinned: never forgotten.
+    """
+
+    tokens: int
+    position: int
+    anchor: int = -1
+    moves: bool = True
+    frames: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    places: Tensor | None = None
+    pinned: bool = False
+
+    @property
+    def is_video(self) -> bool:
+        return self.anchor >= 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survivors:
+    """What is left of blocks of which every layer and head kept tokens of its own choice.
+
+    Attributes:
+        positions: temporal positions, per layer int64 (kv_heads, tokens) on the CPU.
+        places: as in `Block`, `TEXT_PLACE` for text; shaped like `positions`.
+        moves: as in `Block`, bool; shaped like `positions`.
+        frames: frames that they are left of.
+        first_ns, last_ns: stamps of the first and the last of those.
+    """
+
+    positions: tuple[Tensor, ...]
+    places: tuple[Tensor, ...]
+    moves: tuple[Tensor, ...]
+    frames: int
+    first_ns: int
+    last_ns: int
+
+    @property
+    def tokens(self) -> int:
+        return self.positions[0].shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """What was forgotten so far.
+
+    Attributes:
+        tokens: tokens per layer.
+        frames: frames of which nothing is left.
+        first_ns, last_ns: stamps of the first and the last of those frames; 0 without any.
+        times: how often room was made.
+        rebases: how often positions were moved back.
+    """
+
+    tokens: int = 0
+    frames: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    times: int = 0
+    rebases: int = 0
+
+    def more(self, tokens: int, blocks: list[Block]) -> Evicted:
+        """With `tokens` more, and the frames of `blocks`."""
+        video = [b for b in blocks if b.frames]
+        return replace(
+            self,
+            tokens=self.tokens + tokens,
+            frames=self.frames + sum(b.frames for b in video),
+            first_ns=self.first_ns if self.frames or not video else video[0].first_ns,
+            last_ns=video[-1].last_ns if video else self.last_ns,
+            times=self.times + 1,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ledger:
+    """The contents of a cache in order: pinned blocks, survivors, all other blocks."""
+
+    blocks: tuple[Block, ...] = ()
+    survivors: Survivors | None = None
+    evicted: Evicted = Evicted()
+
+    @property
+    def tokens(self) -> int:
+        return sum(b.tokens for b in self.blocks) + (self.survivors.tokens if self.survivors else 0)
+
+    @property
+    def pinned(self) -> tuple[Block, ...]:
+        """The blocks at the beginning that are never forgotten."""
+        count = next((i for i, b in enumerate(self.blocks) if not b.pinned), len(self.blocks))
+        return self.blocks[:count]
+
+    @property
+    def loose(self) -> tuple[Block, ...]:
+        """The blocks behind them."""
+        return self.blocks[len(self.pinned) :]
+
+    @property
+    def frames(self) -> int:
+        """Frames of which something is left."""
+        return sum(b.frames for b in self.blocks) + (self.survivors.frames if self.survivors else 0)
+
+    @property
+    def first_ns(self) -> int:
+        """Stamp of the first frame of which something is left; 0 without any."""
+        stamps = [b.first_ns for b in self.blocks if b.frames][:1]
+        stamps += [self.survivors.first_ns] if self.survivors and self.survivors.frames else []
+        return min(stamps, default=0)
+
+    def grown(self, *blocks: Block) -> Ledger:
+        """With more blocks at the end."""
+        return replace(self, blocks=(*self.blocks, *blocks))

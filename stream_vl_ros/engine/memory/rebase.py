@@ -1,0 +1,83 @@
+"""Moving positions back, so that an endless stream stays in the range that the model was trained with.
+
+Rotary positions act by their differences alone, so shifting everything would change nothing. What grows on an endless
+stream is the distance between the sink at the beginning and the present. Here the sink stays where it is, and what
+is left of the video moves back in time until it follows the sink, as if the video had begun with its oldest frame:
+keys are rotated by the difference (RoFormer, arXiv 2104.09864), values have no position. Rows and columns of the first
+video segment are counted from the sink and stay; text, and segments behind text, move on all three axes.
+
+In half precision every rotation costs a little accuracy, so this is done rarely, for a quarter of the range at least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stream_vl_ros.engine.memory.ledger import Ledger
+from stream_vl_ros.engine.memory.whereabouts import whereabouts
+
+
+@dataclass(frozen=True, slots=True)
+class Rebase:
+    """A move of everything behind the sink.
+
+    Attributes:
+        back: positions by which it moves.
+        floor: first position behind the sink; no survivor falls below it.
+        anchor: start of the video segment that follows the sink directly.
+    """
+
+    back: int
+    floor: int
+    anchor: int
+
+    def deltas(self, ledger: Ledger, layer: int, heads: int) -> Tensor:
+        """What positions change by: int64 (3, heads, tokens) on the CPU, for the whole cache in order."""
+        sink = sum(b.tokens for b in ledger.pinned)
+        where = whereabouts(ledger.survivors, ledger.loose, layer, heads)
+        time = (where.positions - self.back).clamp(min=self.floor) - where.positions
+        place = time * where.moves
+        return torch.cat((torch.zeros(3, heads, sink, dtype=torch.int64), torch.stack((time, place, place))), dim=2)
+
+    def moved(self, ledger: Ledger) -> Ledger:
+        """The contents afterwards."""
+        blocks = [
+            replace(
+                b, position=b.position - self.back, anchor=b.anchor - self.back if b.moves and b.is_video else b.anchor
+            )
+            for b in ledger.loose
+        ]
+        survivors = ledger.survivors
+        if survivors is not None:
+            positions = tuple((p - self.back).clamp(min=self.floor) for p in survivors.positions)
+            survivors = replace(survivors, positions=positions)
+        evicted = replace(ledger.evicted, rebases=ledger.evicted.rebases + 1)
+        return Ledger((*ledger.pinned, *blocks), survivors, evicted)
+
+
+def plan_rebase(ledger: Ledger, newest: int, *, limit: int, side: int) -> Rebase | None:
+    """How to bring positions back below `limit`; None if too little can be gained.
+
+    Args:
+        ledger: the contents.
+        newest: largest position in use.
+        limit: positions should stay below it.
+        side: rows or columns of a picture, the larger number: text never comes before the end of its video's.
+    """
+    loose, last = ledger.loose, ledger.pinned[-1]
+    if not loose:
+        return None
+    floor = last.position + (1 if last.is_video else last.tokens)
+    anchor = last.anchor if last.is_video else floor
+    back = loose[0].position - floor
+    if any(not b.moves for b in loose):
+        text = next((b.position for b in loose if not b.is_video), None)
+        if text is not None:
+            back = min(back, text - (anchor + side))
+    if ledger.survivors is not None:
+        # They are older than anything else: half of the range is left to them.
+        back = min(back, newest - floor - limit // 2)
+    return Rebase(back, floor, anchor) if back >= max(1, limit // 4) else None
