@@ -155,6 +155,7 @@ class BatchCache(Cache):
         finally:
             self._running, self._lengths = (), []
 
+    @torch.inference_mode()
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
     ) -> tuple[KeyValueParts, KeyValueParts]:

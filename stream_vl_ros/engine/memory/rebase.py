@@ -79,5 +79,5 @@ def plan_rebase(ledger: Ledger, newest: int, *, limit: int, side: int) -> Rebase
             back = min(back, text - (anchor + side))
     if ledger.survivors is not None:
         # They are older than anything else: half of the range is left to them.
-        back = min(back, newest - floor - limit // 2)
-    return Rebase(back, floor, anchor) if back >= max(1, limit // 4) else None
+        back = min(back, newest - (floor + limit) // 2)
+    return Rebase(back, floor, anchor) if back >= max(1, (limit - floor) // 4) else None
