@@ -5,29 +5,29 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stream_vl_ros.engine.answer import Answer, Moment
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.cache import KVCache, Snapshot
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.fork import Fork
-from stream_vl_ros.engine.frames import Frame, to_patches
+from stream_vl_ros.engine.frames import Frame
 from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.memory.keeper import MemoryKeeper
 from stream_vl_ros.engine.memory.ledger import Block, Evicted, Ledger
-from stream_vl_ros.engine.memory.still import LastRead, StillFilter
 from stream_vl_ros.engine.pictures import check_pixels
-from stream_vl_ros.engine.positions import VideoSegment, text_positions
+from stream_vl_ros.engine.positions import VideoSegment
 from stream_vl_ros.engine.prompt import PromptPieces, check_choices
 from stream_vl_ros.engine.question import DEFAULT_MAX_NEW_TOKENS, Question
+from stream_vl_ros.engine.reader import Reader
 from stream_vl_ros.engine.sampling import FrameSampler
+from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.errors import CacheError, NoVideoError
 
@@ -41,44 +41,6 @@ class ChunkReport:
     frames: int
     tokens: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """Everything of a stream that is not in the KV cache.
-
-    Attributes:
-        segment: the video segment that is growing; None before its first frame.
-        position: M-RoPE position of the next token while there is no segment.
-        answered: True if the cache ends with a remembered answer, whose turn is still open.
-        frames: frames that were encoded, those that were forgotten since included.
-        first_stamp_ns, last_stamp_ns: of the first and last frame of which something is left; 0 without any.
-        ledger: what the cache holds, block by block; kept only with an eviction rule.
-        last_read: the pictures that new ones are compared with; only with `still_threshold`.
-    """
-
-    segment: VideoSegment | None
-    position: int
-    answered: bool = False
-    frames: int = 0
-    first_stamp_ns: int = 0
-    last_stamp_ns: int = 0
-    ledger: Ledger = field(default=Ledger(), repr=False, compare=False)
-    last_read: LastRead | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def held_frames(self) -> int:
-        """Frames of which something is left."""
-        return self.frames - self.ledger.evicted.frames
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Frames that were read into a cache: the segment that they end in, what came into the cache, and the pictures."""
-
-    segment: VideoSegment
-    blocks: tuple[Block, ...]
-    last_read: LastRead | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +93,7 @@ class VideoStream:
         self.config = config or StreamConfig()
         self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
         self._keeper = MemoryKeeper(model.adapter, self.config)
-        geometry = model.adapter.geometry
-        self._still = StillFilter(self.config.still_threshold, round(self.config.still_refresh * NANOSECONDS), geometry)
+        self._reader = Reader(model, self.pieces, self.config)
         self._after_maximum = self.config.text_base == "trained" or model.adapter.text_after_maximum
         self._open()
 
@@ -324,7 +285,7 @@ class VideoStream:
             piece = self.pieces.follow_up_turn if segment is None else self.pieces.turn
             start = self._state.position if segment is None else segment.text_start(self._after_maximum)
             ids = piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
-            block = self._prefill_text(ids, start, self.cache)
+            block = self._reader.text(ids, start, self.cache)
         except BaseException:
             self._state, self._pending = state, pending
             self.cache.truncate(length)
@@ -395,9 +356,8 @@ class VideoStream:
         # A budget is allocated as a whole once the pictures' size is known.
         capacity = len(ids) if self.config.has_budget else self.config.initial_capacity
         cache = KVCache(self.model.adapter.cache_shape, initial_capacity=capacity)
-        opening = replace(self._prefill_text(ids, 0, cache), pinned=True)
+        opening = replace(self._reader.text(ids, 0, cache), pinned=True)
         # Nothing is replaced before everything that can fail is done.
-        self._opening = len(ids)
         self.cache = cache
         ledger = Ledger((opening,) if self._keeper.active else ())
         self._state = StreamState(None, len(ids), ledger=ledger)
@@ -421,7 +381,8 @@ class VideoStream:
         chunk, length = self._pending[:count], self.cache.length
         self._last_tip = None
         try:
-            read = self._prefill_video(chunk, self.cache)
+            assert self._size is not None
+            read = self._reader.video(chunk, self._size, self._state, self.cache)
         except BaseException:
             self.cache.truncate(length)
             raise
@@ -497,66 +458,8 @@ class VideoStream:
         """
         tip = self._last_tip
         if tip is None or not tip.fits(self._state, self._pending):
+            assert self._size is not None
             cache = self.cache.fork()
-            segment = self._prefill_video(self._pending, cache).segment
+            segment = self._reader.video(self._pending, self._size, self._state, cache).segment
             tip = self._last_tip = _Tip(self._state, tuple(self._pending), cache, segment)
         return tip.cache.fork(), tip.segment
-
-    def _prefill_video(self, frames: list[Frame], cache: KVCache) -> _Read:
-        """Read frames on top of `cache`, which holds what the stream's does."""
-        assert self._size is not None
-        adapter, blocks = self.model.adapter, []
-        patches, grid = to_patches([f.pixels for f in frames], self._size, adapter.geometry, adapter.device)
-        segment = self._state.segment
-        if segment is None:
-            start = self._state.position
-            if self._state.answered:
-                ids = self.pieces.reopen.tokens(self.model.tokenizer)
-                blocks.append(self._prefill_text(ids, start, cache))
-                start += len(ids)
-            segment = VideoSegment(start, adapter.geometry.grid(*self._size), adapter.tokens_per_second)
-        firsts = frames[:: self._temporal]
-        grown, positions = segment.extend([f.time_ns for f in firsts])
-        kept, last_read = self._pieces_to_read(patches, firsts)
-        if kept is None:
-            embeds = adapter.embed_video(patches, grid)
-            adapter.forward(embeds[None], positions, cache)
-        elif kept.any():
-            index = kept.flatten().nonzero()[:, 0]
-            embeds = adapter.embed_video(patches, grid)[index.to(adapter.device)]
-            adapter.forward(embeds[None], positions[:, index], cache)
-        for i in range(len(firsts)):
-            time = int(positions[0, i * segment.tokens_per_patch])
-            places = None if kept is None else kept[i].nonzero()[:, 0]
-            pair = frames[i * self._temporal : (i + 1) * self._temporal]
-            blocks.append(self._pair_block(segment, time, places, pair, self._state.frames + i * self._temporal))
-        return _Read(grown, tuple(blocks), last_read)
-
-    def _pieces_to_read(self, patches: Tensor, firsts: list[Frame]) -> tuple[Tensor | None, LastRead | None]:
-        """Which pieces of the pictures changed, (pairs, places); None for all of them."""
-        if not self.config.still_threshold:
-            return None, None
-        blocks = self._state.ledger.loose
-        oldest = next((b.first_ns for b in blocks if b.frames), firsts[0].stamp_ns if blocks else 0)
-        return self._still.changed(patches, [f.stamp_ns for f in firsts], self._state.last_read, oldest)
-
-    def _pair_block(
-        self, segment: VideoSegment, time: int, places: Tensor | None, pair: list[Frame], index: int
-    ) -> Block:
-        return Block(
-            tokens=segment.tokens_per_patch if places is None else len(places),
-            position=time,
-            anchor=segment.start,
-            moves=segment.start != self._opening,
-            frames=len(pair),
-            first_ns=pair[0].stamp_ns,
-            last_ns=pair[-1].stamp_ns,
-            places=places,
-            pinned=index < self.config.sink_frames,
-        )
-
-    def _prefill_text(self, ids: Sequence[int], start: int, cache: KVCache) -> Block:
-        adapter = self.model.adapter
-        embeds = adapter.embed_text(torch.tensor([list(ids)], device=adapter.device))
-        adapter.forward(embeds, text_positions(start, len(ids)), cache)
-        return Block(len(ids), start)
