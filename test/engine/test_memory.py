@@ -94,6 +94,20 @@ def test_what_was_forgotten_is_told(model, video):
     assert evicted.times < 12
 
 
+def test_frames_of_which_importance_keeps_nothing_are_counted(model, video):
+    stream = make(model, "importance", chunk_frames=2)
+    for start in range(0, 400, 2):
+        watch(stream, np.concatenate([video] * 5), start, start + 2)
+        survivors, state = stream.state.ledger.survivors, stream.state
+        assert stream.evicted.frames + state.held_frames == start + 2
+        assert state.held_frames == stream.state.ledger.frames
+        if survivors is not None:
+            left = torch.cat([s.flatten() for s in survivors.sources]).unique()
+            assert left.tolist() == list(range(len(survivors.blocks)))
+    assert 100 < stream.evicted.frames < 400
+    assert 0 < state.first_stamp_ns < stream.evicted.last_ns < state.last_stamp_ns
+
+
 def test_without_a_rule_a_full_memory_refuses_frames_and_goes_on_answering(model, video):
     stream = VideoStream(model, StreamConfig(target_fps=0, budget_tokens=100))
     room = 2 * ((100 - opening(stream)) // PER_PAIR)

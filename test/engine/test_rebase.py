@@ -83,6 +83,22 @@ def test_positions_stay_in_range_and_move_seldom(model, video, rule):
     assert tokens <= 120
 
 
+def test_what_the_range_cannot_hold_is_forgotten_first(model, video):
+    stream = make(model, "importance")
+    fell = 0
+    for i in range(0, 300, 4):
+        times, rebases = stream.evicted.times, stream.evicted.rebases
+        watch(stream, video, i, i + 4)
+        ledger = stream.state.ledger
+        below = [b for b in ledger.survivors.blocks if b.position < ledger.floor] if ledger.survivors else []
+        fell += bool(below)
+        if stream.evicted.times > times and stream.evicted.rebases == rebases:
+            assert not below
+        if ledger.survivors is not None:
+            assert min(int(p.min()) for p in ledger.survivors.positions) >= ledger.floor
+    assert fell
+
+
 def test_without_a_rule_positions_are_never_touched(model, video):
     stream = VideoStream(model, StreamConfig(target_fps=0, max_position=60))
     watch(stream, video, 0, 100)

@@ -45,23 +45,25 @@ class Survivors:
     """What is left of blocks of which every layer and head kept tokens of its own choice.
 
     Attributes:
-        positions: temporal positions, per layer int64 (kv_heads, tokens) on the CPU.
-        places: as in `Block`, `TEXT_PLACE` for text; shaped like `positions`.
-        moves: as in `Block`, bool; shaped like `positions`.
-        frames: frames that they are left of.
-        first_ns, last_ns: stamps of the first and the last of those.
+        blocks: where they come from, in order; of each at least one token is left in some layer and head. Those that
+            positions were moved back too far for are below the ledger's floor; their tokens are at the floor.
+        sources: index into `blocks`, per layer int64 (kv_heads, tokens) on the CPU.
+        positions: temporal positions, shaped alike.
+        places: as in `Block`, `TEXT_PLACE` for text, shaped alike.
     """
 
+    blocks: tuple[Block, ...]
+    sources: tuple[Tensor, ...]
     positions: tuple[Tensor, ...]
     places: tuple[Tensor, ...]
-    moves: tuple[Tensor, ...]
-    frames: int
-    first_ns: int
-    last_ns: int
 
     @property
     def tokens(self) -> int:
         return self.positions[0].shape[1]
+
+    @property
+    def frames(self) -> int:
+        return sum(b.frames for b in self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,8 @@ class Evicted:
             self,
             tokens=self.tokens + tokens,
             frames=self.frames + sum(b.frames for b in video),
-            first_ns=self.first_ns if self.frames or not video else video[0].first_ns,
-            last_ns=video[-1].last_ns if video else self.last_ns,
+            first_ns=min([b.first_ns for b in video] + [self.first_ns] * bool(self.frames), default=0),
+            last_ns=max([b.last_ns for b in video] + [self.last_ns] * bool(self.frames), default=0),
             times=self.times + 1,
         )
 
@@ -120,6 +122,12 @@ class Ledger:
         return self.blocks[len(self.pinned) :]
 
     @property
+    def floor(self) -> int:
+        """First position behind the pinned blocks."""
+        last = self.pinned[-1]
+        return last.position + (1 if last.is_video else last.tokens)
+
+    @property
     def frames(self) -> int:
         """Frames of which something is left."""
         return sum(b.frames for b in self.blocks) + (self.survivors.frames if self.survivors else 0)
@@ -127,9 +135,8 @@ class Ledger:
     @property
     def first_ns(self) -> int:
         """Stamp of the first frame of which something is left; 0 without any."""
-        stamps = [b.first_ns for b in self.blocks if b.frames][:1]
-        stamps += [self.survivors.first_ns] if self.survivors and self.survivors.frames else []
-        return min(stamps, default=0)
+        survivors = self.survivors.blocks if self.survivors else ()
+        return min((b.first_ns for b in (*self.pinned, *survivors, *self.loose) if b.frames), default=0)
 
     def grown(self, *blocks: Block) -> Ledger:
         """With more blocks at the end."""

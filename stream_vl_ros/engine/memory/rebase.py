@@ -38,8 +38,10 @@ class Rebase:
         """What positions change by: int64 (3, heads, tokens) on the CPU, for the whole cache in order."""
         sink = sum(b.tokens for b in ledger.pinned)
         where = whereabouts(ledger.survivors, ledger.loose, layer, heads)
+        known = (*(ledger.survivors.blocks if ledger.survivors else ()), *ledger.loose)
+        moves = torch.tensor([b.moves for b in known])[where.sources]
         time = (where.positions - self.back).clamp(min=self.floor) - where.positions
-        place = time * where.moves
+        place = time * moves
         return torch.cat((torch.zeros(3, heads, sink, dtype=torch.int64), torch.stack((time, place, place))), dim=2)
 
     def moved(self, ledger: Ledger) -> Ledger:
@@ -53,7 +55,8 @@ class Rebase:
         survivors = ledger.survivors
         if survivors is not None:
             positions = tuple((p - self.back).clamp(min=self.floor) for p in survivors.positions)
-            survivors = replace(survivors, positions=positions)
+            sources = tuple(replace(b, position=b.position - self.back) for b in survivors.blocks)
+            survivors = replace(survivors, blocks=sources, positions=positions)
         evicted = replace(ledger.evicted, rebases=ledger.evicted.rebases + 1)
         return Ledger((*ledger.pinned, *blocks), survivors, evicted)
 
@@ -67,10 +70,9 @@ def plan_rebase(ledger: Ledger, newest: int, *, limit: int, side: int) -> Rebase
         limit: positions should stay below it.
         side: rows or columns of a picture, the larger number: text never comes before the end of its video's.
     """
-    loose, last = ledger.loose, ledger.pinned[-1]
+    loose, last, floor = ledger.loose, ledger.pinned[-1], ledger.floor
     if not loose:
         return None
-    floor = last.position + (1 if last.is_video else last.tokens)
     anchor = last.anchor if last.is_video else floor
     back = loose[0].position - floor
     if any(not b.moves for b in loose):
@@ -78,6 +80,7 @@ def plan_rebase(ledger: Ledger, newest: int, *, limit: int, side: int) -> Rebase
         if text is not None:
             back = min(back, text - (anchor + side))
     if ledger.survivors is not None:
-        # They are older than anything else: half of the range is left to them.
+        # They are older than anything else: half of the range is left to them. What is older still falls to the floor
+        # and is forgotten first.
         back = min(back, newest - (floor + limit) // 2)
     return Rebase(back, floor, anchor) if back >= max(1, (limit - floor) // 4) else None

@@ -134,12 +134,15 @@ class _Compression:
         middle = slice(self._begin, self._begin + self._middle)
         novelty = self._novelty(keys[0, :, middle], keys[0, :, middle.stop :], where)
         weight = values[0, :, middle].float().norm(dim=-1)
+        known = (*(self._before.survivors.blocks if self._before.survivors else ()), *self._aged)
+        late = torch.tensor([b.position < self._before.floor for b in known])[where.sources].to(device)
+        novelty, weight = novelty.masked_fill(late, -2), weight.masked_fill(late, -1)  # below all others
         first = round(self._left * self._rule.novelty_share)
         new = novelty.topk(first, dim=-1).indices
         heavy = weight.scatter(1, new, -torch.inf).topk(self._left - first, dim=-1).indices
         chosen = torch.cat((new, heavy), dim=-1).sort(dim=-1).values
         at = chosen.cpu()
-        self._kept.append(Whereabouts(*(x.gather(1, at) for x in (where.positions, where.places, where.moves))))
+        self._kept.append(Whereabouts(*(x.gather(1, at) for x in (where.sources, where.positions, where.places))))
         sink = torch.arange(self._begin, device=device).expand(heads, -1)
         tail = torch.arange(middle.stop, length, device=device).expand(heads, -1)
         return torch.cat((sink, chosen + self._begin, tail), dim=-1)
@@ -173,16 +176,18 @@ class _Compression:
 
     def ledger(self) -> Ledger:
         """See `Forgetting.ledger`."""
-        was, video = self._before.survivors, [b for b in self._aged if b.frames]
-        stamps = [(was.first_ns, was.last_ns)] if was and was.frames else []
-        stamps += [(b.first_ns, b.last_ns) for b in video]
+        was = self._before.survivors
+        known = (*(was.blocks if was else ()), *self._aged)
+        held = torch.zeros(len(known), dtype=torch.bool)
+        for kept in self._kept:
+            held[kept.sources.flatten()] = True
+        number = held.cumsum(0) - 1
         survivors = Survivors(
+            tuple(b for b, is_held in zip(known, held.tolist(), strict=True) if is_held),
+            tuple(number[k.sources] for k in self._kept),
             tuple(k.positions for k in self._kept),
             tuple(k.places for k in self._kept),
-            tuple(k.moves for k in self._kept),
-            (was.frames if was else 0) + sum(b.frames for b in video),
-            stamps[0][0] if stamps else 0,
-            stamps[-1][1] if stamps else 0,
         )
-        evicted = self._before.evicted.more(self._middle - self._left, [])
+        gone = [b for b, is_held in zip(known, held.tolist(), strict=True) if not is_held]
+        evicted = self._before.evicted.more(self._middle - self._left, gone)
         return Ledger((*self._before.pinned, *self._recent), survivors, evicted)

@@ -1,0 +1,84 @@
+"""What every benchmark shares: on what it ran, a progress bar, and its results in a file."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PACKAGES = ("torch", "transformers", "stream_vl_ros")
+
+
+def environment(args: argparse.Namespace, device: str = "cpu") -> dict[str, Any]:
+    """Hardware, versions, settings and command line of this run, ready for JSON."""
+    kind = torch.device(device).type
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([f"python -m {_module()}", *sys.argv[1:]]).replace("'", ""),
+        "settings": {k: _plain(v) for k, v in vars(args).items()},
+        "device": torch.cuda.get_device_name(device) if kind == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def print_environment(console: Console, record: dict[str, Any]) -> None:
+    """Two lines above the results."""
+    versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    console.print(record["command"], highlight=False, markup=False)
+    console.print(f"{record['device']}, {record['threads']} threads, {versions}", highlight=False, markup=False)
+
+
+def progress(console: Console) -> Progress:
+    """A bar with what is done, how much of it, the time it took and the time that is left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def write_json(path: Path, record: dict[str, Any], results: dict[str, Any]) -> None:
+    """The environment and the results, in one file."""
+    path.write_text(json.dumps({"environment": record, "results": results}, indent=1) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+def _module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None else "stream_vl_ros.bench"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({len(os.sched_getaffinity(0))} cores)"
+
+
+def _version(package: str) -> str:
+    if package == "stream_vl_ros":
+        from stream_vl_ros import __version__
+
+        return __version__
+    return version(package)
