@@ -22,6 +22,7 @@ from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reje
 from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig
 from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
 from stream_vl_ros.engine.dialogue import Dialogues
+from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.prompt import text_ids
 from stream_vl_ros.engine.question import Question
@@ -224,9 +225,16 @@ class EngineRunner:
             self._shared.problem = message
             self._throttled.warning(reason, message)
 
-    def _stream_facts(self) -> tuple[int, int, tuple[int, int] | None, int, int]:
-        s = self._stream
-        return s.cache.length, s.cache.memory_bytes, s.frame_size, s.state.first_stamp_ns, s.state.last_stamp_ns
+    def _stream_facts(self) -> tuple[int, int, Evicted, tuple[int, int] | None, int, int]:
+        s, state = self._stream, self._stream.state
+        return (
+            s.cache.length,
+            s.cache.memory_bytes,
+            s.evicted,
+            s.frame_size,
+            state.first_stamp_ns,
+            state.last_stamp_ns,
+        )
 
     # --- the engine thread ----------------------------------------------------------------------------------
 

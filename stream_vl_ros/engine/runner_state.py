@@ -12,6 +12,7 @@ from typing import Any
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.counters import ChunkTimes, FrameCounters, QuestionCounters
 from stream_vl_ros.engine.generation import Generation
+from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.stream import Picture
 
@@ -55,6 +56,7 @@ class RunnerStatus:
     Attributes:
         frames, questions, chunks: counters.
         cache_tokens, cache_bytes: what the stream's KV cache holds and occupies.
+        evicted: what the stream forgot to stay in its budget.
         frame_size: height and width of an encoded frame in pixels; None before the first.
         first_stamp_ns, last_stamp_ns: of the frames in the cache; 0 without any.
         problem: the last thing that went wrong, in words; empty if nothing did.
@@ -65,6 +67,7 @@ class RunnerStatus:
     chunks: ChunkTimes
     cache_tokens: int
     cache_bytes: int
+    evicted: Evicted
     frame_size: tuple[int, int] | None
     first_stamp_ns: int
     last_stamp_ns: int

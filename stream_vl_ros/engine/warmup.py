@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from stream_vl_ros.engine.config import StreamConfig
@@ -11,7 +13,9 @@ from stream_vl_ros.engine.stream import VideoStream
 
 def warm_up(model: LoadedModel, config: StreamConfig) -> None:
     """Encode a chunk of grey pictures and ask about it, on a stream that is thrown away."""
-    stream = VideoStream(model, config)
+    # A budget that suits the camera's pictures may be too small for these, and need not be allocated twice.
+    unbounded = replace(config, eviction="none", budget_tokens=0, budget_mib=0.0, budget_seconds=0.0)
+    stream = VideoStream(model, unbounded)
     size = 4 * model.adapter.geometry.factor
     grey = np.full((size, size, 3), 128, dtype=np.uint8)
     count = max(config.chunk_frames, model.adapter.geometry.temporal)

@@ -88,6 +88,8 @@ def status_message(status: RunnerStatus) -> StreamStatus:
     message.frame_height, message.frame_width = status.frame_size or (0, 0)
     message.cache_tokens = status.cache_tokens
     message.cache_bytes = status.cache_bytes
+    message.evicted_frames = status.evicted.frames
+    message.evicted_tokens = status.evicted.tokens
     message.chunks = chunks.count
     message.last_chunk_time = chunks.last
     message.mean_chunk_time = chunks.mean

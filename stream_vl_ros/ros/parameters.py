@@ -5,6 +5,7 @@ Plain data: importing it needs no ROS.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,6 +120,63 @@ PARAMETERS: tuple[Parameter, ...] = (
         allowed=("trained", "transformers"),
     ),
     Parameter(
+        "eviction",
+        _STREAM.eviction,
+        "What is forgotten when a budget is used up: nothing (frames are refused), the oldest, or the least important.",
+        allowed=("none", "window", "importance"),
+    ),
+    Parameter(
+        "budget_tokens", _STREAM.budget_tokens, "Tokens that the memory holds at the most; 0 is no limit.", 0, 10**9
+    ),
+    Parameter(
+        "budget_mib", _STREAM.budget_mib, "MiB that the KV cache takes at the most; 0 is no limit.", 0.0, 10.0**7
+    ),
+    Parameter(
+        "budget_seconds",
+        _STREAM.budget_seconds,
+        "Seconds of video that the memory is as large as; 0 is no limit. The tightest budget counts.",
+        0.0,
+        10.0**7,
+    ),
+    Parameter(
+        "sink_frames", _STREAM.sink_frames, "Frames at the beginning of the video that are never forgotten.", 0, 10**6
+    ),
+    Parameter(
+        "recent_share",
+        _STREAM.recent_share,
+        "With 'importance': part of the budget for the most recent frames, kept in full.",
+        0.0,
+        1.0,
+    ),
+    Parameter(
+        "novelty_share",
+        _STREAM.novelty_share,
+        "With 'importance': part of what is kept of older frames because recent ones do not repeat it.",
+        0.0,
+        1.0,
+    ),
+    Parameter(
+        "max_position",
+        _STREAM.max_position,
+        "Temporal position beyond which positions are moved back, with eviction; 0 is the checkpoint's trained range.",
+        0,
+        10**9,
+    ),
+    Parameter(
+        "still_threshold",
+        _STREAM.still_threshold,
+        "Mean change in grey levels below which a piece of picture is not read again; 0 reads everything.",
+        0.0,
+        255.0,
+    ),
+    Parameter(
+        "still_refresh",
+        _STREAM.still_refresh,
+        "Seconds after which an unchanged piece is read again.",
+        0.01,
+        86400.0,
+    ),
+    Parameter(
         "queue_frames", _RUNNER.queue_frames, "Frames that may wait for the engine; the oldest is dropped.", 1, 10**6
     ),
     Parameter(
@@ -146,17 +204,21 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
 )
 
+_NAMES = {p.name for p in PARAMETERS}
+
 Values = Mapping[str, Value]
 
 
 def checked(values: Values) -> dict[str, Value]:
-    """All parameters with their values, each checked. Raises `ConfigError` for the first that cannot work."""
-    return {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
+    """All parameters with their values, each checked, and together. Raises `ConfigError` for what cannot work."""
+    checked_values = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
+    stream_config(checked_values)
+    return checked_values
 
 
 def stream_config(values: Values) -> StreamConfig:
     """The stream's part of the parameters."""
-    return StreamConfig(**_some(values, "chunk_frames", "target_fps", "max_pixels", "system_prompt", "text_base"))
+    return StreamConfig(**_some(values, *(f.name for f in dataclasses.fields(StreamConfig) if f.name in _NAMES)))
 
 
 def runner_config(values: Values) -> RunnerConfig:

@@ -294,6 +294,7 @@ def test_an_unknown_model_is_said_and_questions_are_refused(start_node, robot):
         ("target_fps", -1.0),
         ("model", 3),
         ("qos_depth", 1.5),
+        ("eviction", "window"),
     ],
 )
 def test_a_parameter_that_cannot_work_is_refused(start_node, name, value):
@@ -312,6 +313,22 @@ def test_reset_forgets_the_video(start_node, robot, pictures):
     publish(robot, pictures[:5])  # the same stamps again
     assert robot.settled(13, waiting=1).frames_dropped == 0
     assert robot.result(robot.ask("What is it?", max_new_tokens=3)).frames_seen == 5
+
+
+@pytest.mark.parametrize("rule", ["window", "importance"])
+def test_a_budget_is_kept_and_what_was_forgotten_is_told(start_node, robot, pictures, rule):
+    start_node(eviction=rule, budget_tokens=100)
+    publish(robot, pictures, pause=0.02)
+    status = robot.settled(64)
+    assert status.frames_dropped == 0 and status.frames_ingested == 64
+    assert 0 < status.cache_tokens <= 100
+    assert status.evicted_tokens > 64
+    if rule == "window":
+        assert status.evicted_frames > 32
+        oldest = status.first_stamp.sec * SECOND + status.first_stamp.nanosec
+        assert oldest == stamp(status.evicted_frames)
+    reply = robot.result(robot.ask("What is it?", max_new_tokens=3))
+    assert reply.success and reply.frames_seen == 64 - status.evicted_frames
 
 
 def test_real_footage(start_node, robot, ros_env, footage, tmp_path):
