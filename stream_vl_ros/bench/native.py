@@ -59,15 +59,23 @@ class NativeModel:
         )
         return {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
-    def generate(self, inputs: dict[str, Any], max_new_tokens: int, *, text_base: str = "transformers") -> NativeAnswer:
+    def generate(
+        self,
+        inputs: dict[str, Any],
+        max_new_tokens: int,
+        *,
+        text_base: str = "transformers",
+        patch_times: Sequence[Sequence[float]] | None = None,
+    ) -> NativeAnswer:
         """Greedy answer to prepared inputs.
 
         `text_base` ``"transformers"`` leaves all positions to the installed transformers; ``"trained"`` passes
-        positions that place text after each video at the largest position + 1.
+        positions that place text after each video at the largest position + 1, for videos of irregular cadence with
+        the `patch_times` that `trained_positions` takes.
         """
         # State that an earlier call left on the model changes the positions of this one.
         self.model.model.rope_deltas = None
-        extra = {} if text_base == "transformers" else {"position_ids": self.trained_positions(inputs)}
+        extra = {} if text_base == "transformers" else {"position_ids": self.trained_positions(inputs, patch_times)}
         with torch.inference_mode():
             output = self.model.generate(
                 **inputs,
