@@ -49,9 +49,10 @@ def settled(runner: EngineRunner, frames: int, timeout: float = 20.0):
         assert status.frames.balanced
         assert time.monotonic() < end, status
         time.sleep(0.01)
-    # The accounts and the stream are counted apart: they must agree.
-    assert runner.call(lambda s: len(s.pending)).result(20) == status.frames.pending
-    return status
+    # The accounts and the stream are counted apart: they must agree, looked at on the thread that changes both.
+    counted, booked = runner.call(lambda s: (len(s.pending), runner.status())).result(20)
+    assert counted == booked.frames.pending
+    return booked
 
 
 def test_every_frame_is_accounted_for(loaded, video):

@@ -136,7 +136,7 @@ def other(parameter: Parameter) -> Value:
         return next(value for value in reversed(parameter.allowed) if value != parameter.default)
     if isinstance(parameter.default, bool):
         return not parameter.default
-    return parameter.default + 1 if isinstance(parameter.default, int) else float(parameter.default) * 0.75
+    return parameter.default + 1 if isinstance(parameter.default, int) else float(parameter.default) * 0.75 or 0.5
 
 
 OTHERS = {p.name: other(p) for p in PARAMETERS} | {"dtype": "float32"}
