@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -171,6 +171,25 @@ class KVCache(Cache):
             past=start,
         )
         return parts, parts
+
+    def append(self, layers: Sequence[Pair]) -> None:
+        """Add tokens whose keys and values are known already, for example from another cache.
+
+        Args:
+            layers: per layer keys and values, each (rows, kv_heads, new tokens, head_dim) in the cache's dtype; copied.
+
+        Raises:
+            ValueError: if they are not shaped or typed like this cache's own; it is as it was then.
+        """
+        s, tokens = self.shape, layers[0][0].shape[2] if layers else 0
+        size = (self.rows, s.kv_heads, tokens, s.head_dim)
+        if len(layers) != s.layers or any(t.shape != size or t.dtype != s.dtype for pair in layers for t in pair):
+            raise ValueError(
+                f"tokens to append must be {s.layers} pairs of {s.dtype} tensors, each (rows, ...) = {size}"
+            )
+        with self.extend(tokens):
+            for layer, pair in enumerate(layers):
+                self.update(*pair, layer)
 
     def reserve(self, capacity: int) -> None:
         """Allocate room for `capacity` own tokens, and no spare room beyond that later on."""
@@ -345,9 +364,13 @@ class KVCache(Cache):
 
     # --- looking --------------------------------------------------------------------------------------------
 
-    def attention_mask(self) -> Tensor:
-        """Which tokens a next token would see: ones, int64 of shape (rows, length), shared and own ones."""
-        return torch.ones(self.rows, self.length, dtype=torch.int64, device=self.shape.device)
+    def attention_mask(self, tail: int = 0) -> Tensor:
+        """Which tokens the last of `tail` new ones sees: ones, int64 of shape (rows, length + tail).
+
+        It covers prefix and tail: shared tokens, own ones, and those of the forward pass that it is for. The engine
+        itself needs none; this is for other code that runs the model on this cache.
+        """
+        return torch.ones(self.rows, self.length + tail, dtype=torch.int64, device=self.shape.device)
 
     def layer_tokens(self, layer: int) -> Pair:
         """Keys and values of one layer in order, each a copy of shape (rows, kv_heads, length, head_dim)."""

@@ -624,6 +624,36 @@ def test_attention_mask():
     append(fork, make_tokens(1, 1, rows=2))
     assert fork.attention_mask().tolist() == [[1] * 4] * 2
     assert fork.attention_mask().dtype == torch.int64
+    assert fork.attention_mask(tail=3).tolist() == [[1] * 7] * 2
+
+
+def test_append_takes_tokens_that_are_known():
+    cache, source = filled(3), filled(5)
+    fork = cache.fork()
+    cache.append([source.layer_tokens(i) for i in range(SHAPE.layers)])
+    assert (cache.length, fork.length) == (8, 3)
+    for layer in range(SHAPE.layers):
+        for got, first, then in zip(
+            cache.layer_tokens(layer), fork.layer_tokens(layer), source.layer_tokens(layer), strict=True
+        ):
+            assert torch.equal(got, torch.cat((first, then), dim=2))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda pairs: pairs[1:],
+        lambda pairs: [(k[:, :1], v) for k, v in pairs],
+        lambda pairs: [(k.half(), v) for k, v in pairs],
+        lambda pairs: [*pairs[:-1], (pairs[-1][0][:, :, :2], pairs[-1][1])],
+    ],
+)
+def test_append_refuses_what_does_not_fit(wrong):
+    cache, source = filled(3), filled(5)
+    before = cache.signature()
+    with pytest.raises(ValueError, match="tokens to append"):
+        cache.append(wrong([source.layer_tokens(i) for i in range(SHAPE.layers)]))
+    assert cache.signature() == before
 
 
 # --- everything in any order --------------------------------------------------------------------------------
