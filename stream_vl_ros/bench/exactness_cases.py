@@ -92,8 +92,7 @@ def compare(model: LoadedModel, native: NativeModel, case: Case, max_new_tokens:
         stream.append(case.pictures[shown:frames], case.stamps[shown:frames])
         shown = frames
         answer = stream.ask(question, max_new_tokens=max_new_tokens).token_ids
-        with stream.fork() as fork:
-            ours = fork.feed(stream.pieces.ask.tokens(model.tokenizer, question=question)).float().cpu()
+        ours = first_logits(stream, question)
         expected = one_shot(native, case, frames, question, max_new_tokens)
         apart = ours - expected.logits
         top = expected.logits.topk(2).values
@@ -107,6 +106,12 @@ def compare(model: LoadedModel, native: NativeModel, case: Case, max_new_tokens:
             answer=answer,
             expected=expected,
         )
+
+
+def first_logits(stream: VideoStream, question: str) -> Tensor:
+    """The engine's scores of an answer's first token, float32 (vocabulary,) on the CPU."""
+    with stream.fork() as fork:
+        return fork.feed(stream.pieces.ask.tokens(stream.model.tokenizer, question=question)).float().cpu()
 
 
 def one_shot(native: NativeModel, case: Case, frames: int, question: str, max_new_tokens: int) -> NativeAnswer:
