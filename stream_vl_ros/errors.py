@@ -52,7 +52,11 @@ class CacheError(StreamVLError):
 
 
 class BagError(StreamVLError):
-    """A bag or a video file cannot be read or written."""
+    """A bag cannot be read or written."""
+
+
+class VideoError(StreamVLError):
+    """A video file cannot be read."""
 
 
 class MemoryFullError(RequestError):

@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stream_vl_ros.bag.video import Video, VideoOptions
 from stream_vl_ros.bag.writer import ImageBagWriter, check_free
 from stream_vl_ros.errors import StreamVLError
+from stream_vl_ros.video import Video, VideoOptions
 
 # A header stamp of zero means "no time" to many nodes, so the first frame gets a round moment instead.
 STAMP_ORIGIN = 1_700_000_000.0
@@ -58,7 +58,8 @@ def convert(video: Video, writer: ImageBagWriter, *, stamp_origin: float = STAMP
     """Write the chosen pictures of `video`; returns how many.
 
     Raises:
-        BagError: the video is damaged, or the bag cannot be written. No bag is left behind then.
+        VideoError: the video is damaged. No bag is left behind then.
+        BagError: the bag cannot be written. None is left behind either.
     """
     origin = round(stamp_origin * 1_000_000_000)
     span = _span(video)

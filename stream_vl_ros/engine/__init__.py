@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stream_vl_ros.engine.runner import EngineRunner
     from stream_vl_ros.engine.runner_state import RunnerStatus
     from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
+    from stream_vl_ros.engine.video_file import VideoFile, open_video, watch_file
 
 _HOMES = {
     "Answer": "answer",
@@ -37,8 +38,11 @@ _HOMES = {
     "StreamConfig": "config",
     "StreamSnapshot": "stream",
     "Turn": "question",
+    "VideoFile": "video_file",
     "VideoStream": "stream",
     "load_model": "loader",
+    "open_video": "video_file",
+    "watch_file": "video_file",
 }
 
 __all__ = [
@@ -58,8 +62,11 @@ __all__ = [
     "StreamConfig",
     "StreamSnapshot",
     "Turn",
+    "VideoFile",
     "VideoStream",
     "load_model",
+    "open_video",
+    "watch_file",
 ]
 
 

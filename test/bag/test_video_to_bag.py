@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from stream_vl_ros.bag.reader import BagReader
-from stream_vl_ros.bag.video import Video, VideoOptions
 from stream_vl_ros.bag.video_to_bag import main
-from stream_vl_ros.errors import BagError, ConfigError
+from stream_vl_ros.errors import ConfigError, VideoError
+from stream_vl_ros.video import Video, VideoOptions
 
 Footage = Callable[[str], Path]
 ORIGIN = 1_700_000_000_000_000_000
@@ -122,12 +122,12 @@ def test_damaged_video_leaves_no_bag(footage: Footage, tmp_path: Path) -> None:
 
 
 def test_errors_name_the_reason(footage: Footage, tmp_path: Path) -> None:
-    with pytest.raises(BagError, match="does not exist"):
+    with pytest.raises(VideoError, match="does not exist"):
         Video(tmp_path / "no.mp4")
     (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(BagError, match="cannot be opened as a video"):
+    with pytest.raises(VideoError, match="cannot be opened as a video"):
         Video(tmp_path / "text.mp4")
-    with pytest.raises(BagError, match=r"no frame from 99 s on; it lasts 4\.0"):
+    with pytest.raises(VideoError, match=r"no frame from 99 s on; it lasts 4\.0"):
         list(Video(footage("carphone"), VideoOptions(start=99.0)).pictures())
     with pytest.raises(ConfigError, match="fps is 0"):
         VideoOptions(fps=0)

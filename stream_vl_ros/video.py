@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_vl_ros.errors import BagError, ConfigError
+from stream_vl_ros.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -79,7 +79,7 @@ class Video:
         """Look at the file.
 
         Raises:
-            BagError: no such file, no video in it, or no PyAV to read it.
+            VideoError: no such file, no video in it, or no PyAV to read it.
         """
         self.path = Path(path).expanduser()
         self.options = options or VideoOptions()
@@ -87,27 +87,31 @@ class Video:
         with container:
             self.info = _info(container, self._stream(container))
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self, only: Container[int] | None = None) -> Iterator[Picture]:
         """Decode, in the order of time.
 
+        Args:
+            only: numbers of the frames to give out, counted from 0 in the chosen span; None for all.
+
         Raises:
-            BagError: a frame cannot be decoded (says how far it went), or there is none in the chosen span.
+            VideoError: a frame cannot be decoded (says how far it went), or there is none in the chosen span.
         """
         count = 0
         now = 0.0
         try:
             for frame, moment in self._selected():
                 now = float(moment)
-                yield Picture(self._pixels(frame), round(moment * 1_000_000_000))
+                if only is None or count in only:
+                    yield Picture(self._pixels(frame), round(moment * 1_000_000_000))
                 count += 1
         # Some errors of FFmpeg are ordinary ones as well, some are only its own.
         except (_av().error.FFmpegError, OSError, ValueError, ArithmeticError) as err:
             hint = f" `--duration {now - self.options.start:.3f}` takes what is readable." if count > 1 else ""
-            raise BagError(
+            raise VideoError(
                 f"Video {str(self.path)!r} is damaged after {count} frames ({now:.2f} s): {err}.{hint}"
             ) from err
         if not count:
-            raise BagError(
+            raise VideoError(
                 f"Video {str(self.path)!r} has no frame from {self.options.start:g} s on; "
                 f"it lasts {self.info.seconds:.2f} s."
             )
@@ -155,18 +159,18 @@ class Video:
     def _open(self) -> InputContainer:
         av = _av()
         if not self.path.is_file():
-            raise BagError(f"Video {str(self.path)!r} {'is a folder' if self.path.is_dir() else 'does not exist'}.")
+            raise VideoError(f"Video {str(self.path)!r} {'is a folder' if self.path.is_dir() else 'does not exist'}.")
         try:
             return cast("InputContainer", av.open(str(self.path)))
         except (av.error.FFmpegError, OSError, ValueError) as err:
-            raise BagError(
+            raise VideoError(
                 f"File {str(self.path)!r} cannot be opened as a video: {err}. "
                 "If it should be one, `ffprobe` tells more."
             ) from err
 
     def _stream(self, container: InputContainer) -> VideoStream:
         if not container.streams.video:
-            raise BagError(
+            raise VideoError(
                 f"File {str(self.path)!r} holds no video, only: {', '.join(s.type for s in container.streams)}."
             )
         stream = container.streams.video[0]
@@ -179,7 +183,7 @@ def _av() -> ModuleType:
     try:
         import av
     except ImportError as err:
-        raise BagError(
+        raise VideoError(
             f"Reading video files needs PyAV, which cannot be imported: {err}. Run `pip install av`."
         ) from err
     return av
