@@ -6,6 +6,10 @@ triangle comes at 16 s. 24 seconds at 4 frames a second.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_vl_ros.world.render import render
 from stream_vl_ros.world.scene import Scene, Track
 from stream_vl_ros.world.things import COLOURS, DIRECTIONS, SHAPES
 
@@ -57,3 +61,10 @@ def demo_scene() -> Scene:
         shown = min(track.end, SECONDS * FPS) - track.first
         track.xs, track.ys = track.xs[:shown], track.ys[:shown]
     return Scene(SECONDS * FPS, float(FPS), SIDE, SIDE, tracks)
+
+
+def demo_clip(end: float = SECONDS) -> tuple[NDArray[np.uint8], list[float]]:
+    """The pictures of the recording up to `end` seconds, uint8 (frames, height, width, 3) in RGB, and their seconds."""
+    scene = demo_scene()
+    frames = min(scene.frames, _frame(end))
+    return render(scene, SEED)[:frames], [scene.seconds(i) for i in range(frames)]

@@ -21,6 +21,21 @@ class Fork:
 
     Use it on the thread that owns the stream, and `close` it (or use `with`) to free its memory.
 
+    >>> from stream_vl_ros.demo.scene import demo_clip
+    >>> from stream_vl_ros.engine import VideoStream, load_model
+    >>> stream = VideoStream(load_model("embedded", device="cpu"))
+    >>> chunks = stream.append(*demo_clip(end=3.0))
+    >>> before = stream.signature()
+    >>> tokenizer = stream.model.tokenizer
+    >>> with stream.fork() as fork:
+    ...     scores = fork.feed(fork.ask.tokens(tokenizer, question="What is visible now?"))
+    ...     with fork.fork() as deeper:  # shares the video and the question
+    ...         next_scores = deeper.feed([int(scores.argmax())])
+    ...     print(tokenizer.decode([int(scores.argmax()), int(next_scores.argmax())]))
+    a red
+    >>> stream.signature() == before
+    True
+
     Attributes:
         moment: what of the video it sees.
         cache: its KV cache; the stream's tokens in it are shared, not copied.

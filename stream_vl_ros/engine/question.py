@@ -28,6 +28,12 @@ class Turn:
 class Question:
     r"""A question, checked when it is made.
 
+    >>> Question(" What is visible now? ", regex="(a|an) .*", stop=(".",)).text
+    'What is visible now?'
+    >>> Question("")
+    Traceback (most recent call last):
+    stream_vl_ros.errors.PromptError: question='': it is empty; ask something, e.g. 'What is visible now?'
+
     Attributes:
         text: the question; special tokens in it count as text.
         choices: options to score as whole answers; empty for a free answer.

@@ -44,6 +44,16 @@ class EngineRunner:
     """Runs one stream on a thread of its own. Every public method may be called from any thread.
 
     Use it in a `with` block, or call `start` and `close`.
+
+    >>> from stream_vl_ros.demo.scene import demo_clip
+    >>> from stream_vl_ros.engine import EngineRunner, Question, VideoStream, load_model
+    >>> with EngineRunner(VideoStream(load_model("embedded", device="cpu"))) as runner:
+    ...     for picture, second in zip(*demo_clip(end=10.0)):
+    ...         runner.push(picture, int(second * 1e9))
+    ...     one = runner.ask(Question("How many objects are there?"))
+    ...     two = runner.ask(Question("Is there a blue square?", choices=("yes", "no")))
+    ...     print(one.result().text, two.result().text)
+    2 yes
     """
 
     def __init__(

@@ -74,10 +74,20 @@ class VideoStream:
     The prompt is `system, user, <|vision_start|> chunk chunk chunk ...` and stays open. A fork closes it, asks, and is
     thrown away. Use a stream from one thread; `EngineRunner` does that for programs with several.
 
-    >>> model = load_model("embedded")                                              # doctest: +SKIP
-    >>> stream = VideoStream(model)                                                 # doctest: +SKIP
-    >>> stream.append(frames, stamps=[0.0, 0.5, 1.0, 1.5])                          # doctest: +SKIP
-    >>> stream.ask("What is visible now?").text                                     # doctest: +SKIP
+    >>> from stream_vl_ros.demo.scene import demo_clip
+    >>> from stream_vl_ros.engine import VideoStream, load_model
+    >>> frames, stamps = demo_clip()  # uint8 (96, 112, 112, 3), and a time in seconds for each
+    >>> stream = VideoStream(load_model("embedded", device="cpu"))
+    >>> chunks = stream.append(frames[:40], stamps[:40])
+    >>> stream.ask("What is visible now?").text
+    'a red circle, a blue square'
+    >>> chunks = stream.append(frames[40:], stamps[40:])
+    >>> stream.ask("What appeared before the green triangle?").text
+    'a blue square'
+    >>> stream.ask_choice("Where is the green triangle?", ["top left", "bottom right"]).text
+    'top left'
+    >>> [a.text for a in stream.ask_many(["What appeared first?", "How many objects are there?"])]
+    ['a red circle', '2']
     """
 
     cache: KVCache
