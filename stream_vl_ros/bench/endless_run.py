@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -89,14 +92,21 @@ class Endless:
         }
 
 
-def scenes(seed: int, fps: float) -> Iterator[tuple[Scene, np.ndarray]]:
-    """Scenes of the toy world without end, and their pictures."""
-    number = 0
-    while True:
-        rng = random.Random(f"endless/{seed}/{number}")
-        scene = sample_scene(rng, SCENE_FRAMES, fps)
-        yield scene, render(scene, rng.randrange(2**31))
-        number += 1
+def scene(seed: int, number: int, fps: float) -> tuple[Scene, np.ndarray]:
+    """One scene of a stream of the toy world, and its pictures."""
+    rng = random.Random(f"endless/{seed}/{number}")
+    made = sample_scene(rng, SCENE_FRAMES, fps)
+    return made, render(made, rng.randrange(2**31))
+
+
+def scenes(seed: int, fps: float, count: int) -> Iterator[tuple[Scene, np.ndarray]]:
+    """So many of them, drawn by a process of its own: its memory is not the engine's, whose growth is looked for."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as painter:
+        ahead = deque(painter.submit(scene, seed, i, fps) for i in range(min(2, count)))
+        for number in range(count):
+            if number + 2 < count:
+                ahead.append(painter.submit(scene, seed, number + 2, fps))
+            yield ahead.popleft().result()
 
 
 def run(
@@ -104,15 +114,13 @@ def run(
 ) -> Endless:
     """Show `hours` of stream time, asking about the present at the end of every scene."""
     stream, out = VideoStream(model, config), Endless()
-    source = scenes(seed, fps)
-    for number in range(scene_count(hours, fps)):
-        scene, pictures = next(source)
+    for number, (shown, pictures) in enumerate(scenes(seed, fps, scene_count(hours, fps))):
         start = number * SCENE_FRAMES
         reports = stream.append(pictures, [(start + i) / fps for i in range(SCENE_FRAMES)])
         right = asked = 0
         for kind in PRESENT:
             rng = random.Random(f"endless/{seed}/{number}/{kind}")
-            if (q := ask(rng, scene, SCENE_FRAMES - 1, kind)) is not None:
+            if (q := ask(rng, shown, SCENE_FRAMES - 1, kind)) is not None:
                 right += is_right(q, stream.ask(q.text).text)
                 asked += 1
         segment = stream.state.segment

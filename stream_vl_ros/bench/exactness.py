@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from stream_vl_ros.bench.exactness_cases import Case, Pair, compare, first_logits, one_shot, stream_of
+from stream_vl_ros.bench.exactness_cases import Case, Pair, compare, first_logits, one_shot, referable, stream_of
 from stream_vl_ros.bench.exactness_make import WORLD, cases
 from stream_vl_ros.bench.native import NativeModel
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
@@ -131,6 +131,7 @@ def agreements(
     found: dict[str, Agreement] = {}
     done = 0
     for case in cases(f"{args.seed}/{attention}", model.adapter.tokens_per_second, args.footage):
+        case = referable(model, case)
         for pair in islice(compare(model, native, case, args.tokens), pairs - done):
             kind = WORLD if case.source == WORLD else "footage"
             found.setdefault(kind, Agreement()).add(case, pair, tolerance)

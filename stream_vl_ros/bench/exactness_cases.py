@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -141,5 +141,32 @@ def agrees(fps: float, frames: int, rate: Fraction | float | None) -> bool:
     if rate is None:
         return True
     product = torch.arange(-(-frames // 2)) * (torch.tensor(2 / fps, dtype=torch.float32) * float(rate))
-    exact = VideoSegment(0, (1, 1), Fraction(rate)).extend([round(i / fps * NANOSECONDS) for i in range(0, frames, 2)])
-    return product.long().tolist() == exact[1][0].tolist()
+    return product.long().tolist() == _exact_times(fps, frames, rate)
+
+
+def referable(model: LoadedModel, case: Case) -> Case:
+    """The case, or the same with the trained text base where the installed transformers misplaces its frames in time.
+
+    Releases up to 5.17 cut seconds per pair of frames to whole ones, so that above 2 frames a second all frames share
+    one moment. Native inference is a reference then only with positions that it is told.
+    """
+    rate = model.adapter.tokens_per_second
+    if case.text_base == "trained" or not case.fps or rate is None:
+        return case
+    pairs = -(-len(case.pictures) // 2)
+    config, merge = model.native.config, model.adapter.geometry.merge
+    ids = [config.vision_start_token_id, *[config.video_token_id] * pairs, config.vision_end_token_id]
+    positions, _ = model.native.model.get_rope_index(
+        torch.tensor([ids]),
+        mm_token_type_ids=torch.tensor([[0, *[2] * pairs, 0]]),
+        video_grid_thw=torch.tensor([[pairs, merge, merge]]),
+        second_per_grid_ts=torch.tensor([2 / case.fps]),
+    )
+    times = (positions[0, 0, 1:-1] - positions[0, 0, 1]).tolist()
+    return case if times == _exact_times(case.fps, len(case.pictures), rate) else replace(case, text_base="trained")
+
+
+def _exact_times(fps: float, frames: int, rate: Fraction | float) -> list[int]:
+    seconds = [round(i / fps * NANOSECONDS) for i in range(0, frames, 2)]
+    times: list[int] = VideoSegment(0, (1, 1), Fraction(rate)).extend(seconds)[1][0].tolist()
+    return times

@@ -55,6 +55,8 @@ class NativeModel:
             video_metadata=metadata,
             do_sample_frames=False,
             cap_pixels_per_frame=False,
+            # Pictures are resized where the model is, as the engine does: a GPU rounds some grey levels otherwise.
+            device=self.model.device,
             return_tensors="pt",
         )
         return {k: v.to(self.model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from stream_vl_ros.bench.exactness_cases import CADENCES, Case, agrees, compare
+from stream_vl_ros.bench.exactness_cases import CADENCES, Case, agrees, compare, referable
 from stream_vl_ros.bench.native import NativeModel
 from stream_vl_ros.engine import LoadedModel, load_model
 from stream_vl_ros.engine.loader import EMBEDDED_FOLDER
@@ -80,7 +80,7 @@ def test_the_stream_gives_the_native_answer(model, native, case):
     rate = model.adapter.tokens_per_second
     assume(case.fps == 0 or agrees(case.fps, len(case.pictures), rate))
     assume(case.fps or rate)  # Qwen2-VL knows no cadence
-    for pair in compare(model, native, case, TOKENS):
+    for pair in compare(model, native, referable(model, case), TOKENS):
         assert pair.difference < TOLERANCE, f"{case}: at {pair.frames} frames"
         assert pair.same, f"{case}: {pair.answer} is not {pair.expected.token_ids}, margin {pair.margin:.2g}"
 
@@ -89,3 +89,20 @@ def test_every_cadence_has_a_reference():
     """Where transformers' float32 falls short of exact arithmetic is late, and at few of the cadences."""
     assert all(agrees(fps, 13, 2) for fps in CADENCES)
     assert not agrees(2.3, 200, 2)
+
+
+def test_a_release_that_misplaces_time_is_no_reference(monkeypatch):
+    """As releases up to 5.17 do: seconds per pair of frames are cut to whole ones."""
+    model = load_model("embedded", device="cpu", dtype="float32")
+    pictures = np.zeros((8, 28, 28, 3), np.uint8)
+    case = Case(pictures, 5.0, tuple(i / 5 for i in range(8)), 4, "transformers", ((8, "x"),))
+    assert referable(model, case) is case
+    real = model.native.model.get_rope_index
+
+    def cut(*args, second_per_grid_ts, **kwargs):
+        return real(*args, second_per_grid_ts=second_per_grid_ts.long().float(), **kwargs)
+
+    monkeypatch.setattr(model.native.model, "get_rope_index", cut)
+    assert referable(model, case).text_base == "trained"
+    slow = Case(pictures, 1.0, tuple(float(i) for i in range(8)), 4, "transformers", ((8, "x"),))
+    assert referable(model, slow) is slow
