@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import numpy as np
 
-from stream_vl_ros.engine.pictures import check_size
+from stream_vl_ros.engine.pictures import check_pixels
 from stream_vl_ros.errors import FrameError
-
-# Bytes per pixel and, of those, which make red, green and blue.
-_LAYOUTS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-    "8UC1": (1, (0, 0, 0)),
-    "8UC3": (3, (2, 1, 0)),
-    "8UC4": (4, (2, 1, 0)),
-}
+from stream_vl_ros.ros import bridge
+from stream_vl_ros.ros.encodings import ENCODINGS, Rows
+from stream_vl_ros.ros.image_options import DEFAULTS, ImageOptions, check_dimensions
 
 
 class ImageMessage(Protocol):
@@ -28,36 +20,66 @@ class ImageMessage(Protocol):
     height: int
     width: int
     encoding: str
+    is_bigendian: int
     step: int
     data: Any  # bytes, or an array of them
 
 
-def to_rgb(message: ImageMessage) -> np.ndarray:
-    """The picture of a message: uint8 of shape (height, width, 3) in RGB order, row padding removed.
+def to_rgb(message: ImageMessage, options: ImageOptions = DEFAULTS) -> np.ndarray:
+    """The picture of a message: C-contiguous uint8 of shape (height, width, 3) in RGB order, row padding removed.
 
-    Raises `FrameError` with reason ``zero_size``, ``aspect_ratio``, ``unknown_encoding``, ``bad_step``, ``short_data``.
+    A view of the message's data if that is rgb8 without padding. Values of 16 bits lose the lower eight; depth becomes
+    gray as `depth` says. An encoding that is not known here is left to cv_bridge where it can be imported.
+
+    Raises `FrameError` with reason ``zero_size``, ``aspect_ratio``, ``too_large``, ``unknown_encoding``, ``bad_step``,
+    ``short_data``, ``too_small``.
     """
-    height, width, step = message.height, message.width, message.step
-    check_size(height, width)
-    if message.encoding not in _LAYOUTS:
-        raise FrameError(
-            "unknown_encoding",
-            f"image encoding {message.encoding!r} is not supported; supported are {', '.join(_LAYOUTS)}: set the "
-            "camera driver to one of them, or put image_proc in between",
-        )
-    size, order = _LAYOUTS[message.encoding]
-    if step < width * size:
+    height, width = message.height, message.width
+    check_dimensions(height, width, options)
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        return _by_cv_bridge(message)
+    row, count = encoding.row_bytes(width), encoding.rows(height)
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    step = message.step
+    if step < row:
         raise FrameError(
             "bad_step",
-            f"image step {step} is less than width x bytes per pixel = {width} x {size} = {width * size} for encoding "
+            f"image step {step} is less than the {row} bytes of a row of {width} pixels in encoding "
             f"{message.encoding!r}: the message contradicts itself; check the camera driver",
         )
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if data.size < step * height:
+    if encoding.planar and data.size == row * count < step * count:
+        # The planes share one step, of which drivers make the bytes of all planes over the height (depthai-ros), or
+        # the width by the channels. The size tells that no row is padded.
+        step = row
+    if data.size < step * count:
         raise FrameError(
             "short_data",
-            f"image data holds {data.size} bytes but step x height = {step} x {height} = {step * height}: the message "
-            "was cut off or its size is wrong; check the camera driver",
+            f"image data holds {data.size} bytes but step x rows = {step} x {count} = {step * count} for {height} rows "
+            f"of encoding {message.encoding!r}: the message was cut off or its size is wrong; check the camera driver",
         )
-    rows = data[: step * height].reshape(height, step)[:, : width * size].reshape(height, width, size)
-    return np.ascontiguousarray(rows if order == (0, 1, 2) and size == 3 else rows[:, :, list(order)])
+    rows = data[: step * count].reshape(count, step)
+    return encoding.decode(Rows(rows, height, width, bool(message.is_bigendian), options))
+
+
+def _by_cv_bridge(message: ImageMessage) -> np.ndarray:
+    found = bridge.find_bridge()
+    if found.convert is None:
+        package = f"ros-{os.environ.get('ROS_DISTRO', '<distro>')}-cv-bridge"
+        more = f"{package} is installed but does not work ({found.problem})" if found.problem else f"install {package}"
+        raise FrameError(
+            "unknown_encoding",
+            f"image encoding {message.encoding!r} is not supported; supported are {', '.join(ENCODINGS)}: set the "
+            f"camera driver to one of them, or put image_proc in between; cv_bridge would read more of them: {more}",
+        )
+    try:
+        picture = np.array(found.convert(message, "rgb8"), order="C")
+    except Exception as error:
+        # Third-party code on data from outside: whatever it raises is about this message.
+        raise FrameError(
+            "unknown_encoding",
+            f"image encoding {message.encoding!r} is not supported, and cv_bridge does not read it either "
+            f"({type(error).__name__}: {error}); supported are {', '.join(ENCODINGS)}: set the camera driver to one",
+        ) from error
+    check_pixels(picture)
+    return picture

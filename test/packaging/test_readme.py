@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_vl_ros.ros.encodings import ENCODINGS
 from stream_vl_ros.ros.parameters import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -24,11 +25,11 @@ def test_every_interface_is_in_the_table(kind):
         assert f"`stream_vl_ros/{kind}/{file.stem}`" in README
 
 
-def test_every_supported_encoding_is_named():
-    from stream_vl_ros.ros.images import _LAYOUTS
-
-    row = next(line for line in README.splitlines() if "`sensor_msgs/msg/Image`" in line)
-    assert row.rsplit(";", 1)[1].strip(" |").split(", ") == list(_LAYOUTS)
+def test_the_table_of_encodings_is_the_decoders():
+    table = re.search(r"<!-- encodings -->\n(.*?)\n<!-- end of encodings -->", README, re.DOTALL)
+    assert table is not None
+    named = [name for row in table.group(1).splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(ENCODINGS)
 
 
 @pytest.mark.parametrize("path", re.findall(r"`((?:test|docs|config|scripts)/[\w/.]+)`", README))
