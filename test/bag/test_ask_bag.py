@@ -18,6 +18,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from stream_vl_ros.bag.ask_bag import main
+from stream_vl_ros.bag.pictures import DECODERS
 from stream_vl_ros.bag.reader import BagReader
 from stream_vl_ros.bag.writer import ImageBagWriter
 from stream_vl_ros.demo.main import BAG as DEMO
@@ -319,6 +320,21 @@ def test_what_cannot_be_opened(ask: Callable[..., Any], make_cameras: MakeBag, t
     ):
         _, said = ask(*words, status=1)
         assert said.startswith("ask_bag: ") and reason in said
+
+
+def test_compressed_images(ask: Callable[..., Any], make_cameras: MakeBag) -> None:
+    words = [make_cameras(), "-q", "What?", "--topic", "/right", "--target-fps", 0]
+    if "sensor_msgs/msg/CompressedImage" in DECODERS:
+        document, _ = ask(*words)
+        assert document["questions"][0]["frames_seen"] == document["frames"]["read"] == 20 and balanced(document)
+    else:
+        _, said = ask(*words, status=1)
+        assert "/right" in said and "sensor_msgs/msg/CompressedImage, which cannot be decoded" in said
+
+
+def test_one_topic_of_several(ask: Callable[..., Any], make_cameras: MakeBag) -> None:
+    document, _ = ask(make_cameras(), "-q", "What?", "--topic", "left", "--target-fps", 0, "--at", 1)
+    assert document["bag"]["topic"] == "/left" and document["questions"][0]["frames_seen"] == 21
 
 
 def test_a_question_that_is_too_long_fails_alone(ask: Callable[..., Any]) -> None:
