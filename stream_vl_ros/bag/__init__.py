@@ -1,1 +1,1 @@
-"""Recordings: read, write and replay rosbag2 bags, and turn video files into bags."""
+"""Recordings: read, write and replay rosbag2 bags, ask about them, and turn video files into bags."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from stream_vl_ros.errors import BagError
+from stream_vl_ros.errors import BagError, FrameError
 
 NANOSECONDS = 1_000_000_000
 _STAMP_END = 12
@@ -24,6 +24,17 @@ def read_stamp(data: bytes) -> int:
     """
     seconds, nanoseconds = struct.unpack_from(_stamp_format(data), data, 4)
     return int(seconds) * NANOSECONDS + int(nanoseconds)
+
+
+def check_stamp(data: bytes) -> None:
+    """Pass if the header stamp is a time. Raises `FrameError` with reason ``bad_stamp`` otherwise."""
+    seconds, nanoseconds = struct.unpack_from(_stamp_format(data), data, 4)
+    if seconds < 0 or nanoseconds >= NANOSECONDS:
+        raise FrameError(
+            "bad_stamp",
+            f"header stamp of {seconds} s and {nanoseconds} ns is no time: seconds must not be negative, "
+            "nanoseconds below 1e9; check the camera driver",
+        )
 
 
 def with_stamp(data: bytes, stamp: int) -> bytes:

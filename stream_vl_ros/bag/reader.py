@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from stream_vl_ros.bag.salvage import describe_damage
 from stream_vl_ros.errors import BagError
 
 if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
     from typing_extensions import Self
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -50,11 +52,13 @@ class Message:
     """One recorded message.
 
     Attributes:
+        topic: where it was recorded.
         log_time: when it was recorded, nanoseconds.
         stamp: its header stamp, nanoseconds.
         data: the message as recorded, serialized (CDR).
     """
 
+    topic: Topic
     log_time: int
     stamp: int
     data: bytes
@@ -115,18 +119,22 @@ class BagReader:
         """The topics that hold images."""
         return tuple(topic for topic in self.topics if topic.is_image)
 
-    def image_topic(self, name: str | None = None) -> Topic:
+    def filled_image_topics(self) -> tuple[Topic, ...]:
+        """The topics that hold at least one image.
+
+        Raises:
+            BagError: there is none.
+        """
+        return self._filled(self._any_image_topics())
+
+    def image_topic(self, name: str | None = None, *, hint: str = "Name one of them with --topic.") -> Topic:
         """The image topic called `name`; without a name the only one that there is.
 
         Raises:
-            BagError: no such topic, no image topic at all, one that is empty, or several to choose from.
+            BagError: no such topic, no image topic at all, one that is empty, or several to choose from; then the
+                message ends with `hint`.
         """
-        images = self.image_topics
-        if not images:
-            raise BagError(
-                f"Bag {str(self.path)!r} has no image topic ({' or '.join(IMAGE_TYPES)}). "
-                f"Its topics: {_listed(self.topics)}."
-            )
+        images = self._any_image_topics()
         if name is not None:
             # A leading slash is what the bag holds and what one forgets to type.
             found = [topic for topic in self.topics if topic.name.lstrip("/") == name.lstrip("/")]
@@ -141,25 +149,38 @@ class BagReader:
                     f"Its image topics: {_listed(images)}."
                 )
             images = (found[0],)
-        filled = [topic for topic in images if topic.count]
-        if not filled:
-            raise BagError(f"Bag {str(self.path)!r} holds no message on {_listed(images)}; record it again.")
+        filled = self._filled(images)
         if len(filled) > 1:
-            raise BagError(
-                f"Bag {str(self.path)!r} has {len(filled)} image topics: {_listed(filled)}. "
-                "Name one of them with --topic."
-            )
+            raise BagError(f"Bag {str(self.path)!r} has {len(filled)} image topics: {_listed(filled)}. {hint}")
         return filled[0]
 
-    def messages(self, topic: Topic, *, start: int | None = None, stop: int | None = None) -> Iterator[Message]:
-        """Messages of one topic in the order of their log times; `start` <= log time < `stop`, nanoseconds.
+    def _any_image_topics(self) -> tuple[Topic, ...]:
+        images = self.image_topics
+        if not images:
+            raise BagError(
+                f"Bag {str(self.path)!r} has no image topic ({' or '.join(IMAGE_TYPES)}). "
+                f"Its topics: {_listed(self.topics)}."
+            )
+        return images
+
+    def _filled(self, images: tuple[Topic, ...]) -> tuple[Topic, ...]:
+        filled = tuple(topic for topic in images if topic.count)
+        if not filled:
+            raise BagError(f"Bag {str(self.path)!r} holds no message on {_listed(images)}; record it again.")
+        return filled
+
+    def messages(self, *topics: Topic, start: int | None = None, stop: int | None = None) -> Iterator[Message]:
+        """Messages of these topics in the order of their log times; `start` <= log time < `stop`, nanoseconds.
 
         Reads as it goes: memory does not grow with the bag.
 
         Raises:
             BagError: the bag breaks off or is damaged; says after how many messages.
         """
-        connections = [c for c in self._reader.connections if c.topic == topic.name]
+        assert topics, "the library would take none for all"
+        by_name = {topic.name: topic for topic in topics}
+        names = ", ".join(by_name)
+        connections = [c for c in self._reader.connections if c.topic in by_name]
         source = self._reader.messages(connections, start, stop)
         count = 0
         last = 0
@@ -168,15 +189,15 @@ class BagReader:
                 item = next(source, None)
                 if item is None:
                     return
-                _, log_time, raw = item
-                message = Message(log_time, read_stamp(raw), bytes(raw))
+                connection, log_time, raw = item
+                message = Message(by_name[connection.topic], log_time, read_stamp(raw), bytes(raw))
             except BagError as err:
-                raise BagError(f"Bag {str(self.path)!r}, message {count} of {topic.name}: {err}") from err
+                raise BagError(f"Bag {str(self.path)!r}, message {count} of {names}: {err}") from err
             except Exception as err:
                 reached = f" (up to {(last - self.start) / 1e9:.2f} s)" if count else ""
                 raise BagError(
-                    f"Bag {str(self.path)!r} is damaged: after {count} of {topic.count} messages{reached} of "
-                    f"{topic.name} reading failed with: {_words(err)} {describe_damage(self.path)}"
+                    f"Bag {str(self.path)!r} is damaged: after {count} of {sum(t.count for t in topics)} "
+                    f"messages{reached} of {names} reading failed with: {_words(err)} {describe_damage(self.path)}"
                 ) from err
             yield message
             count += 1
@@ -184,13 +205,19 @@ class BagReader:
 
     def decode(self, topic: Topic, message: Message) -> object:
         """The message as an object with the fields of its ROS type; array fields are numpy arrays."""
-        return get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(message.data, topic.msgtype)
+        return _types().deserialize_cdr(message.data, topic.msgtype)
 
     def _rate(self, count: int) -> float:
         return (count - 1) / (self.duration / 1e9) if count > 1 and self.duration > 0 else 0.0
 
 
-def _listed(topics: tuple[Topic, ...] | list[Topic]) -> str:
+@cache
+def _types() -> Typestore:
+    # It writes the code for a type when it meets it first.
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def _listed(topics: tuple[Topic, ...]) -> str:
     return ", ".join(str(topic) for topic in topics) or "none"
 
 

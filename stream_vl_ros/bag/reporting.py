@@ -9,7 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stream_vl_ros.bag.player import Listener, Result, Sent
+from stream_vl_ros.bag.play_events import Listener, Result, Sent, Started
 
 
 class PlainReport:
@@ -27,14 +27,20 @@ class PlainReport:
             self._say(f"waiting for subscribers on {topic}: {found} of {wanted}")
         self._waited = True
 
-    def started(self, topic: str, images: int, seconds: float) -> None:
-        self._say(f"replaying {images} images over {seconds:.1f} s on {topic}")
+    def started(self, started: Started) -> None:
+        names = " and ".join(started.topics)
+        self._say(
+            f"replaying {started.start:.1f} to {started.until:.1f} s of {started.images} recorded images on {names}"
+        )
 
     def sent(self, image: Sent) -> None:
         pass
 
     def finished(self, result: Result) -> None:
         self._say(summary(result))
+
+    def close(self) -> None:
+        pass
 
 
 class BarReport(PlainReport):
@@ -50,17 +56,22 @@ class BarReport(PlainReport):
             console=Console(stderr=True),
         )
 
-    def started(self, topic: str, images: int, seconds: float) -> None:
-        super().started(topic, images, seconds)
-        self._task = self._bar.add_task(topic, total=seconds, images=0)
+    def started(self, started: Started) -> None:
+        super().started(started)
+        self._start = started.start
+        names = " ".join(started.topics)
+        self._task = self._bar.add_task(names, total=started.until - started.start, images=0)
         self._bar.start()
 
     def sent(self, image: Sent) -> None:
-        self._bar.update(self._task, completed=image.position, images=image.number)
+        self._bar.update(self._task, completed=image.position - self._start, images=image.number)
 
     def finished(self, result: Result) -> None:
         self._bar.stop()
         super().finished(result)
+
+    def close(self) -> None:
+        self._bar.stop()
 
 
 class JsonReport:
@@ -75,18 +86,30 @@ class JsonReport:
     def waiting(self, topic: str, found: int, wanted: int) -> None:
         self._emit("waiting", topic=topic, found=found, wanted=wanted)
 
-    def started(self, topic: str, images: int, seconds: float) -> None:
-        self._emit("started", topic=topic, images=images, seconds=seconds)
+    def started(self, started: Started) -> None:
+        self._emit(
+            "started",
+            topics=dict(started.topics),
+            images=started.images,
+            start=round(started.start, 6),
+            until=round(started.until, 6),
+        )
 
     def sent(self, image: Sent) -> None:
         self._emit(
-            "sent", number=image.number, stamp=image.stamp, position=round(image.position, 6), late=round(image.late, 6)
+            "sent",
+            number=image.number,
+            topic=image.topic,
+            stamp=image.stamp,
+            position=round(image.position, 6),
+            late=round(image.late, 6),
         )
 
     def finished(self, result: Result) -> None:
         self._emit(
             "finished",
             published=result.published,
+            topics=dict(result.topics),
             acknowledged=result.acknowledged,
             stopped=result.stopped,
             late=result.lateness.late,
@@ -94,10 +117,16 @@ class JsonReport:
             mean_late=round(result.lateness.mean, 6),
         )
 
+    def close(self) -> None:
+        pass
+
 
 def summary(result: Result) -> str:
     """One line about a replay that is over."""
-    parts = [f"{'stopped' if result.stopped else 'done'}: {result.published} images sent", str(result.lateness)]
+    sent = f"{'stopped' if result.stopped else 'done'}: {result.published} images sent"
+    if len(result.topics) > 1:
+        sent += f" ({', '.join(f'{count} on {name}' for name, count in result.topics.items())})"
+    parts = [sent, str(result.lateness)]
     if not result.acknowledged:
         parts.append("not all of them were acknowledged by every subscriber")
     return ", ".join(parts)

@@ -31,6 +31,10 @@ class Schedule:
         """Moment at which the message of this log time is due, nanoseconds."""
         return self.begin + round((log_time - self.origin) / self.rate)
 
+    def at(self, moment: int) -> int:
+        """Log time that is due at this moment of the monotonic clock, nanoseconds."""
+        return self.origin + round((moment - self.begin) * self.rate)
+
 
 @dataclass(slots=True)
 class Lateness:
