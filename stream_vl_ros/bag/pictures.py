@@ -9,10 +9,14 @@ import numpy as np
 
 from stream_vl_ros.bag.reader import BagReader, Message, Topic
 from stream_vl_ros.errors import BagError
+from stream_vl_ros.ros.compressed import compressed_to_rgb
 from stream_vl_ros.ros.images import to_rgb
 
 # Message type -> what makes a picture of a message, raising `FrameError` for one that cannot be used.
-DECODERS: dict[str, Callable[[Any], np.ndarray]] = {"sensor_msgs/msg/Image": to_rgb}
+DECODERS: dict[str, Callable[[Any], np.ndarray]] = {
+    "sensor_msgs/msg/Image": to_rgb,
+    "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
+}
 
 
 def picture_maker(bag: BagReader, topic: Topic) -> Callable[[Message], np.ndarray]:
