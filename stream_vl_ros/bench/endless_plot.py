@@ -8,7 +8,7 @@ from stream_vl_ros.bench.endless_run import Endless
 
 
 def plot(path: Path, found: Endless, subtitle: str) -> None:
-    """Time per chunk, resident memory and accuracy over hours of stream time."""
+    """Processor time per chunk, resident memory and accuracy over hours of stream time."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -17,7 +17,7 @@ def plot(path: Path, found: Endless, subtitle: str) -> None:
     hours = [s.hours for s in found.samples]
     figure, rows = pyplot.subplots(3, 1, figsize=(9, 7.5), sharex=True, constrained_layout=True)
     curves = (
-        ("time per chunk, ms", [s.chunk_ms for s in found.samples]),
+        ("processor time per chunk, ms", [s.busy_ms for s in found.samples]),
         ("resident memory, MiB", [s.resident_mib for s in found.samples]),
         ("right answers, %", _smooth([100 * s.right / max(1, s.asked) for s in found.samples])),
     )

@@ -25,14 +25,24 @@ def test_minutes_of_it(tmp_path, capsys):
 
 
 def made(**changed: list[float]) -> Endless:
-    base = {"hours": 1.0, "chunk_ms": 10.0, "resident_mib": 900.0, "cache_mib": 1.0, "tokens": 9, "position": 9}
+    base = {
+        "hours": 1.0,
+        "chunk_ms": 10.0,
+        "busy_ms": 10.0,
+        "resident_mib": 900.0,
+        "cache_mib": 1.0,
+        "tokens": 9,
+        "position": 9,
+    }
     rows = [Sample(**base | {k: v[i] for k, v in changed.items()}, right=9, asked=9) for i in range(100)]
     return Endless(rows)
 
 
 def test_what_grows_is_found():
-    assert all(holds for holds, _ in endless.verdicts(made()))
-    slower = made(chunk_ms=[10 + i / 50 for i in range(100)])
-    assert [holds for holds, _ in endless.verdicts(slower)] == [True, False, True]
+    assert all(holds for holds, _ in endless.verdicts(made(), on_cpu=True))
+    more = [10 + i / 50 for i in range(100)]
+    for on_cpu, slower in ((True, made(busy_ms=more)), (False, made(chunk_ms=more))):
+        assert [holds for holds, _ in endless.verdicts(slower, on_cpu=on_cpu)] == [True, False, True]
+        assert all(holds for holds, _ in endless.verdicts(slower, on_cpu=not on_cpu))
     leaking = made(resident_mib=[900 + i / 5 for i in range(100)])
-    assert [holds for holds, _ in endless.verdicts(leaking)] == [False, True, True]
+    assert [holds for holds, _ in endless.verdicts(leaking, on_cpu=True)] == [False, True, True]
