@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,21 @@ import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future as RosFuture
-from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.logs import RosLogHandler
 from stream_vl_ros.ros.messages import answer_message, fill_response, wire
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
-from stream_vl_ros.ros.watchdog import silence_report
 from stream_vl_ros.srv import Ask
 
 if TYPE_CHECKING:
@@ -58,21 +55,12 @@ class StreamVLNode(Node):
         _route_logs(self._bridge)
         self._values = self._declare()
         self._state, self._message = "loading", ""
-        self._started = self._last_image = time.monotonic()
+        self._started = time.monotonic()
         self._session: Session | None = None
         self._signature: Future[str] | None = None
         self._signature_text = ""
-        self._frame_id = ""
         self._answers = 0
-        self._silence_told = 0.0  # seconds of silence when it was last logged
-        self._image_qos = QoSProfile(
-            depth=int(self._values["qos_depth"]),
-            reliability=ReliabilityPolicy.RELIABLE
-            if self._values["qos_reliability"] == "reliable"
-            else ReliabilityPolicy.BEST_EFFORT,
-        )
-        self._topic = self._resolve(str(self._values["image_topic"]))
-        self._subscription: Subscription | None = None  # begins when the model is ready
+        self._camera = Camera(self, camera_settings(self._values), self._on_image)
         self._together = ReentrantCallbackGroup()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._answer_pub = self.create_publisher(AnswerMsg, "~/answer", 10)
@@ -90,15 +78,6 @@ class StreamVLNode(Node):
     def _declare(self) -> dict[str, Value]:
         values = {p.name: self.declare_parameter(p.name, p.default, _descriptor(p)).value for p in PARAMETERS}
         return checked(values)
-
-    def _resolve(self, topic: str) -> str:
-        try:
-            return self.resolve_topic_name(topic)
-        except (_RclError, InvalidTopicNameException) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"parameter image_topic={topic!r}: not the name of a topic ({reason}); e.g. /camera/image_raw"
-            ) from error
 
     def _load(self) -> None:
         self.get_logger().info(f"loading model {self._values['model']!r}")
@@ -122,12 +101,11 @@ class StreamVLNode(Node):
             return
         if not self._session.model.answers_mean_something:
             self.get_logger().warning("this is the seeded random checkpoint: its answers mean nothing")
-        self._last_image = time.monotonic()
-        self._subscription = self.create_subscription(Image, self._topic, self._on_image, self._image_qos)
+        self._camera.open()
         self._state = "ready"
         seconds = time.monotonic() - self._started
         self.get_logger().info(
-            f"ready after {seconds:.1f} s, watching {self._topic} ({self._values['qos_reliability']})"
+            f"ready after {seconds:.1f} s, watching {self._camera.topic} ({self._values['qos_reliability']})"
         )
         self._publish_status()
 
@@ -140,17 +118,15 @@ class StreamVLNode(Node):
 
     # --- callbacks ------------------------------------------------------------------------------------------
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: ImageMessage) -> None:
         assert self._session is not None
-        self._last_image = time.monotonic()
-        self._frame_id = message.header.frame_id
         with contextlib.suppress(EngineClosedError):
             self._session.push(message)
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         self._answers += 1
         number = self._answers
-        self._take_waiting_images()
+        self._camera.take_waiting()
         try:
             answer = await self._awaitable(self._require_session().ask(request))
             fill_response(response, answer)
@@ -158,12 +134,12 @@ class StreamVLNode(Node):
             response.success, response.error = False, wire(str(error))
             self.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
         self._answer_pub.publish(
-            answer_message(number, request, response, self._frame_id, self.get_clock().now().to_msg())
+            answer_message(number, request, response, self._camera.frame_id, self.get_clock().now().to_msg())
         )
         return response
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._take_waiting_images()
+        self._camera.take_waiting()
         try:
             await self._awaitable(self._require_session().reset())
             response.success, response.message = True, "all video is forgotten"
@@ -174,44 +150,20 @@ class StreamVLNode(Node):
     def _publish_status(self) -> None:
         message = StreamStatus() if self._session is None else self._session.status()
         message.header.stamp = self.get_clock().now().to_msg()
-        message.header.frame_id = self._frame_id
+        message.header.frame_id = self._camera.frame_id
         message.state = self._state
-        message.image_topic = self._topic
-        message.publishers = self.count_publishers(self._topic)
+        message.image_topic = self._camera.topic
+        message.publishers = self._camera.publishers
         if self._session is None:
             message.model = str(self._values["model"])
         else:
             message.cache_signature = self._latest_signature(self._session)
-            if self._subscription is not None:
-                self._watch_silence(message)
+            message.message = self._camera.silence() or message.message
         if self._message:
             message.message = self._message
         self._status_pub.publish(message)
 
-    def _take_waiting_images(self) -> None:
-        """Hand over the images that are here already: rclpy takes one of them, then the services, then the next."""
-        if self._subscription is None:
-            return
-        for _ in range(int(self._values["qos_depth"])):
-            taken = self._subscription.handle.take_message(Image, False)
-            if taken is None:
-                return
-            self._on_image(taken[0])
-
     # --- inside ---------------------------------------------------------------------------------------------
-
-    def _watch_silence(self, message: StreamStatus) -> None:
-        limit = float(self._values["image_timeout"])
-        silent = time.monotonic() - self._last_image
-        if not limit or silent < limit:
-            self._silence_told = 0.0
-            return
-        text = silence_report(self, self._topic, self._image_qos, silent)
-        message.message = text
-        # Logged again only when it has lasted twice as long, so that a night without a camera is a few lines.
-        if silent >= 2 * self._silence_told:
-            self._silence_told = silent
-            self.get_logger().warning(text)
 
     def _latest_signature(self, session: Session) -> str:
         if not self._values["publish_signature"]:
@@ -249,6 +201,17 @@ class StreamVLNode(Node):
 
         future.add_done_callback(done)
         return awaited
+
+
+def camera_settings(values: Mapping[str, Value]) -> CameraSettings:
+    """The camera's part of the parameters."""
+    return CameraSettings(
+        topic=str(values["image_topic"]),
+        transport=values["image_transport"],  # type: ignore[arg-type]  # one of the allowed values
+        reliable=values["qos_reliability"] == "reliable",
+        depth=int(values["qos_depth"]),
+        timeout=float(values["image_timeout"]),
+    )
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 import torch
 import transformers
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.loader import LoadedModel, load_model
@@ -24,6 +24,8 @@ from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.engine.warmup import warm_up
 from stream_vl_ros.errors import ConfigError, FrameError
 from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.ros.compressed import compressed_to_rgb
+from stream_vl_ros.ros.image_options import ImageOptions
 from stream_vl_ros.ros.images import to_rgb
 from stream_vl_ros.ros.messages import status_message, to_ns
 from stream_vl_ros.ros.parameters import Value, runner_config, stream_config
@@ -37,6 +39,7 @@ class Session:
         self.model = model
         self._max_new_tokens = int(values["max_new_tokens"])
         self._timeout = float(values["ask_timeout"])
+        self._image_options = ImageOptions(depth_max_m=float(values["depth_max_m"]))
         self._runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values))
         self._runner.start()
 
@@ -51,7 +54,7 @@ class Session:
         warm_up(model, stream_config(values))
         return Session(model, values)
 
-    def push(self, message: Image) -> None:
+    def push(self, message: Image | CompressedImage) -> None:
         """Hand over an image; it is decoded on the engine's thread, if it is kept."""
         stamp = message.header.stamp
         if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
@@ -63,7 +66,8 @@ class Session:
                 )
             )
             return
-        self._runner.push(functools.partial(to_rgb, message), to_ns(stamp))
+        decode = compressed_to_rgb if isinstance(message, CompressedImage) else to_rgb
+        self._runner.push(functools.partial(decode, message, self._image_options), to_ns(stamp))
 
     def ask(self, request: Ask.Request) -> Future[Answer]:
         """Queue a question. Raises `StreamVLError` for one that cannot be asked."""

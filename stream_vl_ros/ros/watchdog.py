@@ -7,12 +7,20 @@ import os
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
-def silence_report(node: Node, topic: str, qos: QoSProfile, seconds: float) -> str:
+
+def topic_type(message: type) -> str:
+    """Name of a message class of sensor_msgs, as the graph has it."""
+    return f"sensor_msgs/msg/{message.__name__}"
+
+
+def silence_report(node: Node, topic: str, wanted: str, qos: QoSProfile, seconds: float) -> str:
     """What is known about a topic on which nothing arrives, and what may help.
 
     Args:
         topic: resolved topic name.
+        wanted: type of message that is subscribed to.
         qos: of our subscription.
         seconds: for how long nothing has come.
     """
@@ -20,7 +28,7 @@ def silence_report(node: Node, topic: str, qos: QoSProfile, seconds: float) -> s
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
         similar = [
-            n for n, kinds in node.get_topic_names_and_types() if "sensor_msgs/msg/Image" in kinds and n != topic
+            n for n, kinds in node.get_topic_names_and_types() if not {*IMAGE_TYPES}.isdisjoint(kinds) and n != topic
         ]
         known = f"image topics here are {', '.join(sorted(similar))}" if similar else "there is no image topic at all"
         return (
@@ -28,8 +36,9 @@ def silence_report(node: Node, topic: str, qos: QoSProfile, seconds: float) -> s
             f"(here {os.environ.get('ROS_DOMAIN_ID', '0')})"
         )
     kinds = {p.topic_type for p in publishers}
-    if "sensor_msgs/msg/Image" not in kinds:
-        return f"{start}it carries {', '.join(sorted(kinds))}, not sensor_msgs/msg/Image; choose another image_topic"
+    if wanted not in kinds:
+        other = "set image_transport to auto" if kinds & {*IMAGE_TYPES} else "choose another image_topic"
+        return f"{start}it carries {', '.join(sorted(kinds))}, not {wanted}; {other}"
     theirs = ", ".join(f"{p.node_name} ({_reliability(p.qos_profile)})" for p in publishers)
     ours = _reliability(qos)
     if ours == "reliable" and any(_reliability(p.qos_profile) == "best_effort" for p in publishers):
