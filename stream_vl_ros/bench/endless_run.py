@@ -32,7 +32,7 @@ class Sample:
     Attributes:
         hours: of stream time at its end.
         chunk_ms: median time per chunk, milliseconds.
-        busy_ms: processor time per chunk, mean, with everything that adding frames takes, milliseconds. Other programs on
+        busy_ms: processor time per chunk, mean, with all that adding frames takes, milliseconds. Other programs on
             the machine do not show in it.
         resident_mib: resident memory of the process.
         cache_mib: bytes that the KV cache holds.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
 
+from stream_vl_ros.action import AskStream
 from stream_vl_ros.engine.answer import Answer, Finish
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.msg import Answer as AnswerMsg
@@ -41,8 +42,8 @@ def cut_short(answer: Answer) -> str:
     return "" if answer.complete else f"the answer was {answer.finish.value}"
 
 
-def fill_response(response: Ask.Response, answer: Answer) -> Ask.Response:
-    """The service's response to an answer."""
+def fill_response(response: Ask.Response | AskStream.Result, answer: Answer) -> None:
+    """The service's response to an answer, or the action's result, which has the same fields."""
     response.success = answer.complete
     response.answer = wire(answer.text)
     response.remembered = answer.remembered
@@ -56,10 +57,15 @@ def fill_response(response: Ask.Response, answer: Answer) -> Ask.Response:
     response.answer_tokens = len(answer.token_ids)
     response.cache_tokens = answer.moment.cache_tokens
     response.cache_bytes = answer.moment.cache_bytes
-    return response
 
 
-def answer_message(number: int, request: Ask.Request, response: Ask.Response, frame_id: str, now: Time) -> AnswerMsg:
+def answer_message(
+    number: int,
+    request: Ask.Request | AskStream.Goal,
+    response: Ask.Response | AskStream.Result,
+    frame_id: str,
+    now: Time,
+) -> AnswerMsg:
     """What is published of a request and its response."""
     message = AnswerMsg()
     message.header.stamp = response.last_stamp if response.frames_seen else now
@@ -67,6 +73,7 @@ def answer_message(number: int, request: Ask.Request, response: Ask.Response, fr
     message.id = number
     message.question = request.question
     message.choices = request.choices
+    message.dialogue = request.dialogue
     for name in Ask.Response.get_fields_and_field_types():
         setattr(message, name, getattr(response, name))
     return message

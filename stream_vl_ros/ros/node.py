@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -20,17 +20,15 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.task import Future as RosFuture
 from std_srvs.srv import Trigger
 
 from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
-from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.ros.asking import Asking
+from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.logs import RosLogHandler
-from stream_vl_ros.ros.messages import answer_message, fill_response, wire
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
-from stream_vl_ros.srv import Ask
 
 if TYPE_CHECKING:
     from stream_vl_ros.ros.session import Session
@@ -59,13 +57,16 @@ class StreamVLNode(Node):
         self._session: Session | None = None
         self._signature: Future[str] | None = None
         self._signature_text = ""
-        self._answers = 0
         self._camera = Camera(self, camera_settings(self._values), self._on_image)
         self._together = ReentrantCallbackGroup()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._answer_pub = self.create_publisher(AnswerMsg, "~/answer", 10)
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
-        self._ask_service = self.create_service(Ask, "~/ask", self._on_ask, callback_group=self._together)
+        self._asking = Asking(
+            self,
+            session=self._require_session,
+            before=self._camera.take_waiting,
+            frame_id=lambda: self._camera.frame_id,
+        )
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._together)
         # Not the node's clock: with use_sim_time that one stands still just when no image comes.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -111,6 +112,7 @@ class StreamVLNode(Node):
 
     def close(self) -> None:
         """Stop the engine; waiting questions get an error."""
+        self._asking.close()
         if self._session is not None:
             self._session.close(CLOSE_TIMEOUT)
         self._bridge.close()
@@ -123,25 +125,10 @@ class StreamVLNode(Node):
         with contextlib.suppress(EngineClosedError):
             self._session.push(message)
 
-    async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        self._answers += 1
-        number = self._answers
-        self._camera.take_waiting()
-        try:
-            answer = await self._awaitable(self._require_session().ask(request))
-            fill_response(response, answer)
-        except StreamVLError as error:
-            response.success, response.error = False, wire(str(error))
-            self.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
-        self._answer_pub.publish(
-            answer_message(number, request, response, self._camera.frame_id, self.get_clock().now().to_msg())
-        )
-        return response
-
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._camera.take_waiting()
         try:
-            await self._awaitable(self._require_session().reset())
+            await awaitable(self, self._require_session().reset())
             response.success, response.message = True, "all video is forgotten"
         except StreamVLError as error:
             response.success, response.message = False, str(error)
@@ -184,23 +171,6 @@ class StreamVLNode(Node):
         if self._state == "error":
             raise StreamVLError(f"not ready: the model could not be loaded: {self._message}")
         raise StreamVLError(f"not ready: loading {self._values['model']!r} for {seconds:.0f} s; ask again in a moment")
-
-    def _awaitable(self, future: Future[Any]) -> RosFuture:
-        """A future of the engine's thread as one that rclpy's executor can await."""
-        awaited = RosFuture()
-
-        def done(finished: Future[Any]) -> None:
-            error = finished.exception()
-            if error is None:
-                awaited.set_result(finished.result())
-            else:
-                awaited.set_exception(error)
-            # Setting a result does not wake the executor by itself.
-            if self.executor is not None:
-                self.executor.wake()
-
-        future.add_done_callback(done)
-        return awaited
 
 
 def camera_settings(values: Mapping[str, Value]) -> CameraSettings:

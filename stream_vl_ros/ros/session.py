@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 import torch
 import transformers
 from sensor_msgs.msg import CompressedImage, Image
 
+from stream_vl_ros.action import AskStream
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.loader import LoadedModel, load_model
 from stream_vl_ros.engine.question import Question
@@ -69,14 +70,31 @@ class Session:
         decode = compressed_to_rgb if isinstance(message, CompressedImage) else to_rgb
         self._runner.push(functools.partial(decode, message, self._image_options), to_ns(stamp))
 
-    def ask(self, request: Ask.Request) -> Future[Answer]:
-        """Queue a question. Raises `StreamVLError` for one that cannot be asked."""
+    def ask(
+        self, request: Ask.Request | AskStream.Goal, on_text: Callable[[str], None] | None = None
+    ) -> Future[Answer]:
+        """Queue a question; `on_text` is called on the engine's thread with each piece of its answer.
+
+        Raises `StreamVLError` for one that cannot be asked.
+        """
         if not 0 <= request.timeout < float("inf"):
             raise ConfigError(
                 f"timeout={request.timeout}: must be a number of seconds, or 0 for the node's ask_timeout"
             )
-        question = Question(request.question, tuple(request.choices), request.max_new_tokens or self._max_new_tokens)
-        return self._runner.ask(question, timeout=request.timeout or self._timeout, remember=request.remember)
+        question = Question(
+            request.question,
+            tuple(request.choices),
+            request.max_new_tokens or self._max_new_tokens,
+            regex=request.regex,
+            json_schema=request.json_schema,
+        )
+        return self._runner.ask(
+            question,
+            timeout=request.timeout or self._timeout,
+            remember=request.remember,
+            dialogue=request.dialogue,
+            on_text=on_text,
+        )
 
     def reset(self) -> Future[None]:
         """Forget all video."""

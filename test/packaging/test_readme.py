@@ -19,7 +19,7 @@ def test_the_table_of_parameters_is_the_nodes():
     assert table is not None and table.group(1) == markdown()
 
 
-@pytest.mark.parametrize("kind", ["srv", "msg"])
+@pytest.mark.parametrize("kind", ["action", "srv", "msg"])
 def test_every_interface_is_in_the_table(kind):
     for file in (ROOT / kind).iterdir():
         assert f"`stream_vl_ros/{kind}/{file.stem}`" in README
