@@ -11,7 +11,7 @@ import numpy as np
 
 from stream_vl_ros.bench.accuracy_drawn import draw
 from stream_vl_ros.bench.accuracy_score import Score
-from stream_vl_ros.engine import LoadedModel, StreamConfig, VideoStream
+from stream_vl_ros.engine import LoadedModel, StreamConfig, Turn, VideoStream
 from stream_vl_ros.world.heldout import heldout
 from stream_vl_ros.world.questions import CHOICE_KINDS, KINDS, ask, choices, follow_up
 from stream_vl_ros.world.render import render
@@ -119,32 +119,16 @@ def dialogues(model: LoadedModel, clips: int, tick: Tick, seed: int = SEED, fram
         stream.remember(first.text, said)
         stream.append(pictures[half:], stamps[half:])
         replay = watch(model, pictures, stamps)
-        turns = f"{first.text}<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n<|im_start|>user\n"
+        history = (Turn(first.text, said),)
         later = [ask(rng, scene, frames - 1, k) for k in kinds]
         later.append(follow_up(rng, scene, frames - 1, first.subject))
         for q in later:
             if q is None:
                 continue
             score.add("after more video, remembered", q, stream.ask(q.text).text)
-            score.add("after more video, replayed", q, _continued(replay, turns, q.text))
+            score.add("after more video, replayed", q, replay.ask(q.text, history=history).text)
         tick()
     return score
-
-
-def _continued(stream: VideoStream, turns: str, question: str) -> str:
-    """Ask with earlier turns replayed between the video and the question."""
-    tokenizer = stream.model.tokenizer
-    with stream.fork() as fork:
-        text = f"<|vision_end|>{turns}{question}<|im_end|>\n<|im_start|>assistant\n"
-        logits = fork.feed(tokenizer(text, add_special_tokens=False).input_ids)
-        said: list[int] = []
-        while len(said) < 64:
-            token = int(logits.argmax())
-            if token in stream.model.eos_ids:
-                break
-            said.append(token)
-            logits = fork.feed([token])
-    return str(tokenizer.decode(said, skip_special_tokens=True)).strip()
 
 
 def against_native(model: LoadedModel, folder: str, clips: int, tick: Tick, seed: int = SEED) -> dict[str, float]:

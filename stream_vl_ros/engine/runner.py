@@ -183,9 +183,10 @@ class EngineRunner:
     def reset(self) -> Future[None]:
         """Forget all video. Answers in progress go on with what they saw; waiting frames are dropped.
 
-        Dialogues are kept: forget them with ``dialogues.forget(id)`` or ``dialogues.clear()``.
+        What went wrong before (`RunnerStatus.problem`) is over. Dialogues are kept: forget them with
+        ``dialogues.forget(id)`` or ``dialogues.clear()``.
         """
-        return self.call(lambda stream: stream.reset())
+        return self.call(self._forget)
 
     def status(self) -> RunnerStatus:
         """Counters and sizes, all of the same moment."""
@@ -404,6 +405,11 @@ class EngineRunner:
         finally:
             self._settle_accounts("encode_error")
         return True
+
+    def _forget(self, stream: VideoStream) -> None:
+        stream.reset()
+        with self._shared.changed:
+            self._shared.problem = ""
 
     def _make_room(self) -> None:
         """Memory ran out: let go of what can be had again."""

@@ -59,7 +59,7 @@ class RunnerStatus:
         evicted: what the stream forgot to stay in its budget.
         frame_size: height and width of an encoded frame in pixels; None before the first.
         first_stamp_ns, last_stamp_ns: of the frames in the cache; 0 without any.
-        problem: the last thing that went wrong, in words; empty if nothing did.
+        problem: the last thing that went wrong since the last reset, in words; empty if nothing did.
     """
 
     frames: FrameCounters

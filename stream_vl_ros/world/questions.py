@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stream_vl_ros.world import truth
 from stream_vl_ros.world.scene import Scene, Track
 from stream_vl_ros.world.things import COLOURS, DIRECTIONS, PLACES, PLURALS, SHAPES, article, name
-from stream_vl_ros.world.wordings import Split, strange_noun, word
+from stream_vl_ros.world.wordings import Split, can_word, strange_noun, word
 
 UNKNOWN = "I don't know."
 NOTHING = "nothing"
@@ -429,9 +429,11 @@ def _multiple_choice(rng: random.Random, scene: Scene, now: int, *, letter: bool
 
 
 def ask(rng: random.Random, scene: Scene, now: int, kind: str, *, split: Split = "trained") -> Question | None:
-    """A question of a kind as of frame ``now``; None where the scene has no clear answer to one."""
+    """A question of a kind as of frame ``now``; None where the scene has no clear answer or the split no wording."""
     if kind in ("mcq", "letter"):
         return _multiple_choice(rng, scene, now, letter=kind == "letter", split=split)
+    if not can_word(kind, split):
+        return None
     if kind == "offtopic" and rng.random() < 0.5:
         return _strange(rng, split=split)
     draft = DRAFTS[kind](rng, scene, now)

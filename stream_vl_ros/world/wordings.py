@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterator
+from functools import cache
 from typing import Literal
 
 from stream_vl_ros.world.fresh import FRESH
@@ -223,6 +225,7 @@ _SMALL = frozenset(
         "please",
     ]
 )
+_BEGGING = ", please"
 _FILLERS = ("please", "just", "now", "exactly", "quickly", "then", "robot")
 
 
@@ -238,13 +241,44 @@ def _loosely(rng: random.Random, text: str) -> str:
     return " ".join(words)
 
 
-Split = Literal["trained", "held_out", "fresh"]
-SPLITS: tuple[Split, ...] = ("trained", "held_out", "fresh")
-"""Which wordings to draw: trained ones, templates kept out of training, or those of ``fresh``."""
+def _origins(text: str) -> Iterator[str]:
+    """Bare wordings that become this one when training draws them: as they are, begged for, or typed in haste."""
+    yield text
+    yield text.removesuffix(_BEGGING)
+    yield text + _BEGGING
+    words = text.split(" ")
+    for i in range(len(words) + 1):
+        for small in _SMALL:
+            yield " ".join([*words[:i], small, *words[i:]])
+    for i, w in enumerate(words):
+        if w in _FILLERS:
+            yield " ".join(words[:i] + words[i + 1 :])
+
+
+@cache
+def held_together(kind: str) -> tuple[str, ...]:
+    """The held-out wordings put together of a kind, without those that training may draw all the same."""
+    trained = {bare(e) for t in (*TRAINED[kind], *PUT_TOGETHER[kind]) for e in expansions(t)} - NEVER
+    held = dict.fromkeys(e for t, held in composed(kind) if held for e in expansions(t))
+    return tuple(e for e in held if trained.isdisjoint(_origins(bare(e))))
+
+
+Split = Literal["trained", "held_out", "fresh", "put_together"]
+SPLITS: tuple[Split, ...] = ("trained", "held_out", "fresh", "put_together")
+"""Which wordings to draw: trained ones, templates kept out of training, those of ``fresh``, or those put together of
+a frame and a phrase that training never saw together."""
+
+
+def can_word(kind: str, split: Split) -> bool:
+    """Whether a kind has wordings of this split: nothing off-topic is put together."""
+    return split != "put_together" or bool(held_together(kind))
 
 
 def word(rng: random.Random, kind: str, slots: dict[str, str], *, split: Split = "trained") -> str:
-    """One wording of a question. Held-out ones draw their openings and endings apart as well."""
+    """One wording of a question, which `can_word`.
+
+    Held-out ones draw their openings and endings apart as well; those put together have the trained ones.
+    """
     held_out = split == "held_out"
     if split == "fresh":
         text = rng.choice(FRESH[kind])
@@ -253,6 +287,8 @@ def word(rng: random.Random, kind: str, slots: dict[str, str], *, split: Split =
         return text if rng.random() < 0.8 else text[0].lower() + text[1:].rstrip("?.")
     if held_out:
         text = _choose(rng, rng.choice(HELD_OUT[kind]))
+    elif split == "put_together":
+        text = rng.choice(held_together(kind))
     else:
         while True:
             pool = PUT_TOGETHER[kind] if PUT_TOGETHER[kind] and rng.random() < 0.6 else TRAINED[kind]
@@ -275,7 +311,7 @@ def word(rng: random.Random, kind: str, slots: dict[str, str], *, split: Split =
     elif u < 0.12:
         text = text.rstrip("?.")
     elif u < 0.15 and text.endswith("?"):
-        text = text[:-1] + ", please?"
+        text = text[:-1] + _BEGGING + "?"
     return text
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from stream_vl_ros.bag.reader import BagReader
-from stream_vl_ros.demo.questions import DEMO_BAG
+from stream_vl_ros.demo.questions import DEMO_BAG, Question
 from stream_vl_ros.demo.scene import FPS, SECONDS, SIDE, demo_scene
+from stream_vl_ros.engine import StreamConfig, VideoStream, load_model
+from stream_vl_ros.ros.images import to_rgb
 from stream_vl_ros.world import questions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,3 +73,33 @@ def test_expected_answers_are_true_of_the_scene(question: object) -> None:
             if (drawn := questions.ask(random.Random(seed), scene, now, kind)) is not None
         }
         assert found.get(question.text) == question.expected  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[Question, str]:
+    """What the embedded model says to every question, asked at its moment while the recording is streamed."""
+    stream = VideoStream(load_model("embedded", device="cpu", dtype="float32"), StreamConfig(target_fps=2))
+    waiting = sorted(DEMO_BAG, key=lambda q: q.at)
+    said = {}
+
+    def ask_until(second: float) -> None:
+        while waiting and waiting[0].at < second:
+            question = waiting.pop(0)
+            said[question] = stream.ask(question.text, question.choices).text
+
+    with BagReader(BAG) as bag:
+        topic = bag.image_topic()
+        first = None
+        for message in bag.messages(topic):
+            first = message.stamp if first is None else first
+            ask_until((message.stamp - first) / 1e9)
+            stream.offer(to_rgb(bag.decode(topic, message)), message.stamp)  # type: ignore[arg-type]
+            stream.encode_chunk()
+    ask_until(float("inf"))
+    assert stream.frames + len(stream.pending) == 2 * SECONDS
+    return said
+
+
+@pytest.mark.parametrize("question", DEMO_BAG, ids=lambda q: q.text)
+def test_the_embedded_model_answers_as_expected(question: Question, answers: dict[Question, str]) -> None:
+    assert question.expected is not None and answers[question] == question.expected

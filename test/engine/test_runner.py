@@ -313,6 +313,27 @@ def test_reset_keeps_the_accounts(loaded, video):
     assert status.frames.drops == {"reset": 3} and status.frames.ingested == 8 and status.frames.balanced
 
 
+def test_reset_ends_the_complaint_about_what_came_before(loaded, video):
+    gate = threading.Event()
+    with make(loaded) as runner:
+        push(runner, video[:4], 4)
+        push(runner, video[:1])
+        assert "is not later" in settled(runner, 0).problem
+        held = runner.call(lambda _: gate.wait(20))
+        done = runner.reset()
+        push(runner, video[:1], 8)
+        push(runner, video[:1])
+        assert runner.status().problem  # not before its turn
+        gate.set()
+        held.result(20)
+        done.result(20)
+        # What went wrong after it is told all the same, on the same thread and in the same order.
+        assert "is not later" in settled(runner, 1).problem
+        runner.reset().result(20)
+        assert runner.status().problem == ""
+        assert runner.status().frames.drops == {"stamp_backwards": 2, "reset": 1}
+
+
 def test_closing_fails_what_is_unanswered_and_counts_what_waits(endless, video):
     runner = make(endless, flush_after=60.0)
     with runner:

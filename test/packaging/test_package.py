@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -22,19 +23,19 @@ CMAKE = (ROOT / "CMakeLists.txt").read_text()
 
 
 def requirements(name: str) -> list[Requirement]:
+    """The lines of a file that count for the running Python and this machine."""
     lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
-    return [Requirement(line) for line in lines if line]
+    return [r for r in map(Requirement, filter(None, lines)) if r.marker is None or r.marker.evaluate()]
 
 
 def pins() -> dict[str, str]:
-    """Exact version by canonical name, for the running Python."""
+    """Exact version by canonical name."""
     found = {}
     for pin in requirements("constraints.txt"):
-        if pin.marker is None or pin.marker.evaluate():
-            (specifier,) = pin.specifier
-            assert specifier.operator == "==", f"constraints.txt does not pin {pin}"
-            assert canonicalize_name(pin.name) not in found, f"{pin.name} is pinned twice"
-            found[canonicalize_name(pin.name)] = specifier.version
+        (specifier,) = pin.specifier
+        assert specifier.operator == "==", f"constraints.txt does not pin {pin}"
+        assert canonicalize_name(pin.name) not in found, f"{pin.name} is pinned twice"
+        found[canonicalize_name(pin.name)] = specifier.version
     return found
 
 
@@ -116,18 +117,44 @@ def test_pip_asks_for_what_the_engine_requires() -> None:
     assert set(declared) == {requirement.name for requirement in requirements("requirements.txt")}
     for name, requirement in declared.items():
         assert requirement.specifier.contains(pins()[canonicalize_name(name)])
+    # On a robot requirements.txt is installed without constraints.txt: what is bounded is so in both places.
+    bounded = {r.name: r.specifier for r in requirements("requirements.txt") if r.specifier}
+    assert bounded == {name: declared[name].specifier for name in bounded} and "transformers" in bounded
+    assert not declared["transformers"].specifier.contains("6.0.0")
 
 
-def test_constraints_pin_the_whole_environment() -> None:
+def test_constraints_pin_all_that_the_requirements_bring_in() -> None:
+    """And what somebody installed besides is nobody's business."""
     if not (Path(sys.prefix) / ".stamp").exists():
         pytest.skip("not the environment of `make env`")
-    pinned = pins()
-    for distribution in metadata.distributions(path=[str(site_packages())]):
+    installed = {
+        canonicalize_name(distribution.metadata["Name"]): distribution
+        for distribution in metadata.distributions(path=[str(site_packages())])
         # The ROS wheels bring a second, unversioned record of themselves, an .egg-info.
-        if distribution.read_text("WHEEL") is None:
-            continue
-        name = canonicalize_name(distribution.metadata["Name"])
-        assert pinned.get(name) == distribution.version, f"{name} {distribution.version}"
+        if distribution.read_text("WHEEL") is not None
+    }
+    roots = [r for name in REQUIREMENT_FILES for r in requirements(name)]
+    brought = brought_in(Requirement("pip"), *roots, of=installed)
+    pinned = pins()
+    assert {name: installed[name].version for name in brought} == {name: pinned.get(name) for name in brought}
+    assert len(brought) > 200  # most of the environment is what others need
+
+
+def brought_in(*roots: Requirement, of: Mapping[str, metadata.Distribution]) -> set[str]:
+    """Canonical names of what is required, and of all that it requires in turn here, as far as it is told."""
+    brought: set[tuple[str, str]] = set()
+    waiting = list(roots)
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in brought:
+                continue
+            brought.add((name, extra))
+            assert name in of, f"{requirement} is required and not installed: make env"
+            needed = (Requirement(line) for line in of[name].requires or ())
+            waiting += (n for n in needed if n.marker is None or n.marker.evaluate({"extra": extra}))
+    return {name for name, _ in brought}
 
 
 def site_packages() -> Path:

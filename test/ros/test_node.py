@@ -14,6 +14,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from stream_vl_ros.bench.native import NativeModel, user_turn
 from stream_vl_ros.engine import StreamConfig, VideoStream, load_model
 
 SECOND = 1_000_000_000
@@ -69,22 +70,44 @@ def test_every_frame_of_the_bag_is_accounted_for(start_node, robot, ros_env, dem
     assert status.frames_ingested + status.frames_waiting == pytest.approx(published / 2, abs=1)  # 4 Hz, kept at 2
 
 
-def test_a_question_is_answered_from_exactly_the_frames_up_to_its_stamp(start_node, robot, pictures):
-    start_node()
+def test_a_question_is_answered_from_exactly_the_frames_up_to_its_stamp(
+    start_node, robot, pictures, endless_checkpoint
+):
+    """Asked while frames wait for their chunk, and again while more of them arrive: both get the native answer."""
+    # Up to 31 frames no token of its answers is a close call, and none a NUL, where a ROS string would end.
+    question, tokens, total = "Who?", 100, 32
+    start_node(model=endless_checkpoint, chunk_frames=8, flush_after=60)
     publish(robot, pictures[:13])
-    robot.settled(13, waiting=3)
-    asked = robot.ask("What is it?", max_new_tokens=12)
-    response = robot.result(asked)
-    publish(robot, pictures[13:30], 13)
-    assert response.success, response.error
-    assert response.frames_seen == 13
-    assert (response.first_stamp.sec, response.first_stamp.nanosec) == (START // SECOND, 0)
-    assert response.last_stamp.sec * SECOND + response.last_stamp.nanosec == stamp(12)
-    expected = engine_answer(pictures[:13], "What is it?", 12)
-    assert response.answer == expected.text
-    assert response.answer_tokens == len(expected.token_ids)
-    assert response.cache_tokens == expected.moment.cache_tokens and response.cache_bytes > 0
-    assert 0 < response.ttft <= response.total_time
+    robot.settled(13, waiting=5)
+    still = robot.result(robot.ask(question, max_new_tokens=tokens))
+    publish(robot, pictures[13:18], 13)
+    asked = robot.ask(question, max_new_tokens=tokens)
+    meanwhile = 0
+    for i in range(18, total):
+        robot.publish(pictures[i], stamp(i))
+        robot.executor.spin_once(timeout_sec=0.005)
+        if not asked.done():
+            meanwhile = i + 1
+    moving = robot.result(asked)
+
+    assert still.frames_seen == 13
+    assert 13 <= moving.frames_seen < meanwhile, "more frames were published before the answer was complete"
+    native = NativeModel(str(endless_checkpoint))
+    prompt = native.prompt([user_turn(question)])
+    for response in (still, moving):
+        assert response.success, response.error
+        k = response.frames_seen
+        assert (response.first_stamp.sec, response.first_stamp.nanosec) == (START // SECOND, 0)
+        assert response.last_stamp.sec * SECOND + response.last_stamp.nanosec == stamp(k - 1)
+        expected = native.generate(native.inputs(prompt, [pictures[:k]], 4.0), tokens, text_base="trained")
+        assert response.answer == expected.text
+        assert response.answer_tokens == len(expected.token_ids) == tokens
+        assert response.cache_tokens > 0 and response.cache_bytes > 0
+        assert 0 < response.ttft <= response.total_time
+
+    status = robot.settled(total)
+    assert status.frames_received == status.frames_ingested == total
+    assert robot.unaccounted(status) == 0 and status.frames_dropped == 0
 
 
 def test_a_question_does_not_overtake_images_that_are_already_here(start_node, robot, pictures):
