@@ -60,12 +60,7 @@ class Watch:
     min_interval: float = 0.0
 
     def __post_init__(self) -> None:
-        require(
-            _NAME.fullmatch(self.name) is not None,
-            "name",
-            self.name,
-            "must be a letter, then letters, digits and underscores, 64 at the most; e.g. 'door_open'",
-        )
+        check_name(self.name)
         object.__setattr__(self, "question", check_question(self.question))
         object.__setattr__(self, "options", check_choices(self.options))
         size = len("".join((self.question, *self.options)).encode("utf-8", "replace"))
@@ -164,6 +159,16 @@ class WatchEvent:
     moment: Moment
     previous_stamp_ns: int
     seconds: float
+
+
+def check_name(name: str) -> None:
+    """Raise `ConfigError` for what cannot be the name of a watch."""
+    require(
+        _NAME.fullmatch(name) is not None,
+        "name",
+        name,
+        "must be a letter, then letters, digits and underscores, 64 at the most; e.g. 'door_open'",
+    )
 
 
 def check_new(name: str, names: Sequence[str], most: int) -> None:

@@ -30,6 +30,7 @@ from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.logs import RosLogHandler
 from stream_vl_ros.ros.messages import answer_message, fill_response, wire
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
+from stream_vl_ros.ros.watching import WatchDesk
 from stream_vl_ros.srv import Ask
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class StreamVLNode(Node):
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
         self._ask_service = self.create_service(Ask, "~/ask", self._on_ask, callback_group=self._together)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._together)
+        self._watching = WatchDesk(
+            self, lambda: self._camera.frame_id, lambda: self._message if self._state == "error" else ""
+        )
         # Not the node's clock: with use_sim_time that one stands still just when no image comes.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(STATUS_PERIOD, self._publish_status, clock=steady)
@@ -85,7 +89,7 @@ class StreamVLNode(Node):
             # Importing torch and transformers takes seconds, in which the node can already be seen and stopped.
             from stream_vl_ros.ros.session import Session
 
-            self._session = Session.open(self._values)
+            self._session = Session.open(self._values, self._watching.watches)
         except StreamVLError as error:
             self._state, self._message = "error", str(error)
             self.get_logger().error(str(error))
@@ -156,6 +160,7 @@ class StreamVLNode(Node):
         message.publishers = self._camera.publishers
         if self._session is None:
             message.model = str(self._values["model"])
+            message.watches = len(self._watching.watches)
         else:
             message.cache_signature = self._latest_signature(self._session)
             message.message = self._camera.silence() or message.message
