@@ -141,7 +141,7 @@ def markdown() -> str:
     """The table of these parameters for the README."""
     lines = ["| parameter | default | meaning |", "|---|---|---|", f"| `{NAMES}` | `[]` | {NAMES_DESCRIPTION} |"]
     for p in WATCH_PARAMETERS:
-        default = f"`{p.default}`" if p.default and " " not in p.default.replace(", ", ",") else p.default
+        default = p.default if p.kind is str else f"`{p.default}`"
         lines.append(f"| `{GROUP}.NAME.{p.name}` | {default} | {p.description} |")
     return "\n".join(lines)
 
