@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -24,6 +25,7 @@ from stream_vl_ros.engine import (
     WatchEvent,
     load_model,
 )
+from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.scoring import TreeBatch
 from stream_vl_ros.errors import ConfigError, EngineClosedError
 
@@ -183,6 +185,46 @@ def test_questions_are_answered_meanwhile(embedded, clip):
     assert status.watch_times.count == status.chunks.count == 12
 
 
+def test_slow_watches_do_not_starve_answers(embedded, clip, monkeypatch):
+    """Looking counts as time spent on video, so answers get as much time again, as `decode_share` says."""
+    whole, seconds = TreeBatch.score, 0.0
+
+    def slow(self: TreeBatch, fork: Fork) -> list:
+        time.sleep(seconds)
+        return whole(self, fork)
+
+    def written(_: VideoStream) -> int:
+        generation = runner._answering._active[0].generation
+        assert generation is not None
+        return len(generation.tokens)
+
+    monkeypatch.setattr(TreeBatch, "score", slow)
+    endless = dataclasses.replace(embedded, eos_ids=frozenset())
+    tokens = []
+    for seconds in (0.0, 0.2):  # noqa: B007 - slow() reads it
+        with make(endless, Watches([BLUE]), decode_share=0.5, queue_frames=200) as runner:
+            push(runner, clip, end=2)
+            done(runner)
+            asked = runner.ask(Question("What is visible now?", max_new_tokens=10**6), timeout=600)
+            push(runner, clip, start=2)
+            tokens.append(runner.call(written).result(60))
+            assert asked.cancel()
+    assert tokens[1] > 3 * tokens[0] > 0
+
+
+def test_watches_go_on_while_video_is_forgotten(embedded, clip):
+    events: list[WatchEvent] = []
+    config = StreamConfig(eviction="window", budget_tokens=256)
+    watches = Watches([BLUE, RED], on_event=events.append)
+    with EngineRunner(VideoStream(embedded, config), RunnerConfig(queue_policy="block"), watches=watches) as runner:
+        push(runner, clip)
+        done(runner)
+        status = runner.status()
+    assert status.evicted.frames > 0 and status.problem == ""
+    assert told(events)[:3] == [("red", True, 1.5), ("blue", True, 9.5), ("red", False, 13.5)]
+    assert events[-1].moment.first_stamp_ns > 0 or len(events) == 3
+
+
 def test_after_a_reset_they_go_on_with_new_video(embedded, clip):
     events: list[WatchEvent] = []
     with make(embedded, Watches([Watch("red", RED.question, min_interval=30)], on_event=events.append)) as runner:
@@ -206,7 +248,7 @@ def break_one(monkeypatch: pytest.MonkeyPatch, rows: int, error: Exception) -> N
     """Every pass of at least `rows` trees fails, and that of a tree alone whose question is the longest."""
     whole = TreeBatch.score
 
-    def score(self: TreeBatch, fork: object) -> list:
+    def score(self: TreeBatch, fork: Fork) -> list:
         if len(self._trees) >= rows or len(self._trees[0].stem) > 20:
             raise error
         return whole(self, fork)
@@ -245,7 +287,7 @@ def test_a_failure_that_passes_is_forgotten(embedded, clip, monkeypatch):
 def test_memory_that_runs_out_is_made_room_for(embedded, clip, monkeypatch):
     whole, failures = TreeBatch.score, iter([torch.OutOfMemoryError("no memory")])
 
-    def score(self: TreeBatch, fork: object) -> list:
+    def score(self: TreeBatch, fork: Fork) -> list:
         for error in failures:
             raise error
         return whole(self, fork)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from builtin_interfaces.msg import Time
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from stream_vl_ros.msg import Event
@@ -14,6 +16,8 @@ from stream_vl_ros.srv import Watch
 
 from stream_vl_ros.demo.scene import demo_clip
 from stream_vl_ros.ros.messages import to_ns
+from stream_vl_ros.ros.watch_parameters import EXAMPLE, check_names, parameter_names, watch_of
+from stream_vl_ros.ros.watching import watch_from
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -271,11 +275,23 @@ def test_the_node_reports_its_watches_as_parameters(start_node, robot, listener,
     assert values[2].type == 0  # not set: the default holds
 
 
+def test_the_calls_in_the_readme_work():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    calls = re.findall(r'^ros2 service call /stream_vl/watch stream_vl_ros/srv/Watch "(.*)"$', readme, re.MULTILINE)
+    requests = [Watch.Request(**yaml.safe_load(call)) for call in calls]
+    assert [r.command for r in requests] == ["add", "list", "remove"]
+    watch = watch_from(requests[0])
+    assert (watch.name, watch.options, watch.threshold, watch.hysteresis) == ("person", ("yes", "no"), 0.8, 0.1)
+
+
+def test_a_request_of_zeros_and_one_of_defaults_mean_the_defaults():
+    for fields in ({}, {"threshold": 0.0, "min_interval": 0.0}, {"threshold": -1.0, "min_interval": -1.0}):
+        watch = watch_from(Watch.Request(name="d", question="Open?", **fields))
+        assert (watch.threshold, watch.hysteresis, watch.min_interval) == (0.5, 0.1, 0.0)
+    assert watch_from(Watch.Request(name="d", question="Open?", hysteresis=0.0)).hysteresis == 0
+
+
 def test_the_example_in_the_parameter_file_works():
-    import yaml
-
-    from stream_vl_ros.ros.watch_parameters import EXAMPLE, check_names, parameter_names, watch_of
-
     assert EXAMPLE in (Path(__file__).parents[2] / "config" / "stream_vl.yaml").read_text()
     text = "\n".join(line.removeprefix("    # ") for line in EXAMPLE.splitlines()[3:])
     example = yaml.safe_load(text)
