@@ -14,6 +14,7 @@ import yaml
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
+from stream_vl_ros.ros.watch_parameters import GROUP, NAMES
 
 # The name that the node has unless it was given another one, and those that mean any node.
 _SECTIONS = ("stream_vl", "*", "**")
@@ -60,7 +61,9 @@ def settings(file: Path | None, assignments: Sequence[str], options: Mapping[str
     given: dict[str, Value] = {}
     if file is not None:
         for name, value in _read(file).items():
-            if name in _KNOWN:
+            if name == NAMES or name.startswith(f"{GROUP}."):
+                notes += [f"{file}: standing questions are not asked of a recording."] if name == NAMES else []
+            elif name in _KNOWN:
                 given[name] = _value(_KNOWN[name], value) if isinstance(value, str) else value
             elif not name.startswith(_OF_EVERY_NODE):
                 notes.append(f"{file}: {_unknown(name)} It is ignored.")

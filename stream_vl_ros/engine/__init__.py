@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stream_vl_ros.engine.runner_state import RunnerStatus
     from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
     from stream_vl_ros.engine.video_file import VideoFile, open_video, watch_file
+    from stream_vl_ros.engine.watch import Watch, WatchEvent
+    from stream_vl_ros.engine.watches import Watches, WatchReport
 
 _HOMES = {
     "Answer": "answer",
@@ -40,6 +42,10 @@ _HOMES = {
     "Turn": "question",
     "VideoFile": "video_file",
     "VideoStream": "stream",
+    "Watch": "watch",
+    "WatchEvent": "watch",
+    "WatchReport": "watches",
+    "Watches": "watches",
     "load_model": "loader",
     "open_video": "video_file",
     "watch_file": "video_file",
@@ -64,6 +70,10 @@ __all__ = [
     "Turn",
     "VideoFile",
     "VideoStream",
+    "Watch",
+    "WatchEvent",
+    "WatchReport",
+    "Watches",
     "load_model",
     "open_video",
     "watch_file",

@@ -49,12 +49,15 @@ class KeyValueParts:
         past: how many of the own tokens came before this forward pass; the others are causal among themselves.
         lengths: own tokens of each row, the new one included, int64 (rows,), where they differ; only for passes of one
             token, and `past` means nothing then.
+        hidden: which own tokens each new one does not see, bool (rows, tokens, tokens), in place of the causal order;
+            only where all own tokens are new.
     """
 
     shared: tuple[SharedRange, ...]
     own: tuple[Tensor, Tensor]
     past: int
     lengths: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 def math_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
@@ -114,12 +117,14 @@ def pick_kernel(query: Tensor) -> Kernel:
 def attend(query: Tensor, parts: KeyValueParts, scale: float, kernel: Kernel | None = None) -> Tensor:
     """Attention of `query` (rows, heads, tokens, head_dim) over all parts; the same shape and dtype comes back.
 
-    Query token j sees all shared tokens, all past ones, and the new tokens 0..j.
+    Query token j sees all shared tokens, all past ones, and the new tokens 0..j, or what `parts.hidden` leaves of them.
     """
     kernel = kernel or pick_kernel(query)
     results = [_attend_shared(query, part, scale, kernel) for part in parts.shared]
     key, value = parts.own
-    if parts.lengths is not None:
+    if parts.hidden is not None:
+        results.append(_attend_hidden(query, key, value, scale, parts.hidden))
+    elif parts.lengths is not None:
         results.append(_attend_uneven(query, key, value, scale, parts.lengths))
     elif query.shape[2] == 1:
         results.append(_attend_rows(query, key, value, scale, kernel, causal=False))
@@ -166,6 +171,12 @@ def _attend_uneven(query: Tensor, key: Tensor, value: Tensor, scale: float, leng
     folded = query.reshape(rows, kv_heads, heads // kv_heads * tokens, dim)
     out, lse = _masked_attention(folded, key, value, scale, hidden[:, None, None])
     return out.reshape(rows, heads, tokens, dim), lse.reshape(rows, heads, tokens)
+
+
+def _attend_hidden(query: Tensor, key: Tensor, value: Tensor, scale: float, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    # Rows are questions and their options, so the score matrix is small here as well.
+    group = query.shape[1] // key.shape[1]
+    return _masked_attention(query, _repeated(key, group), _repeated(value, group), scale, hidden[:, None])
 
 
 def _attend_rows(

@@ -29,6 +29,9 @@ from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
 from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.engine.watch import Watch
+from stream_vl_ros.engine.watches import Watches, WatchReport
+from stream_vl_ros.engine.watching import Watching
 from stream_vl_ros.errors import EngineClosedError, FrameError, MemoryFullError, RequestError
 from stream_vl_ros.throttle import ThrottledLog
 
@@ -57,9 +60,13 @@ class EngineRunner:
     """
 
     def __init__(
-        self, stream: VideoStream, config: RunnerConfig | None = None, dialogues: DialogueConfig | None = None
+        self,
+        stream: VideoStream,
+        config: RunnerConfig | None = None,
+        dialogues: DialogueConfig | None = None,
+        watches: Watches | None = None,
     ) -> None:
-        """A runner that is not started yet; the stream is its own from now on."""
+        """A runner that is not started yet; the stream, and the standing questions, are its own from now on."""
         self.config = config or RunnerConfig()
         self.dialogues = Dialogues(lambda text: len(text_ids(stream.model.tokenizer, text)), dialogues)
         self._stream = stream
@@ -74,6 +81,14 @@ class EngineRunner:
             make_room=self._make_room,
             numbers=self._memory_in_words,
         )
+        self._watching = Watching(
+            stream,
+            watches if watches is not None else Watches(),
+            make_room=self._make_room,
+            numbers=self._memory_in_words,
+            problem=self._note_problem,
+        )
+        self._watching.watches.notify(self._wake)
         # When the frames that wait for their chunk arrived.
         self._arrivals = deque([time.monotonic()] * waiting)
         self._booked_frames = stream.frames  # frames of the stream that are in the accounts
@@ -188,17 +203,40 @@ class EngineRunner:
         """
         return self.call(self._forget)
 
+    def add_watch(self, watch: Watch) -> None:
+        """Ask this after every chunk from now on, and at once if there is video already.
+
+        Changes go to the `on_event` of the `Watches` that the runner was made with.
+
+        Raises:
+            ConfigError: if there is one of that name, or if there are too many.
+            EngineClosedError: after `close`.
+        """
+        with self._shared.changed:
+            self._check_open()
+        self._watching.watches.add(watch)
+
+    def remove_watch(self, name: str) -> bool:
+        """Ask this no longer. Returns whether there was one of that name."""
+        return self._watching.watches.remove(name)
+
+    def watches(self) -> list[WatchReport]:
+        """The standing questions and how they stand."""
+        return self._watching.watches.reports()
+
     def status(self) -> RunnerStatus:
         """Counters and sizes, all of the same moment."""
         shared = self._shared
         with shared.changed:
-            q, c = shared.questions, shared.chunks
+            q, c, w = shared.questions, shared.chunks, shared.watch_times
             return RunnerStatus(
                 shared.frames.copy(),
                 QuestionCounters(q.asked, q.answered, q.failed),
                 ChunkTimes(c.count, c.last, c.total),
                 *self._facts,
                 shared.problem,
+                len(self._watching.watches),
+                ChunkTimes(w.count, w.last, w.total),
             )
 
     def close(self, timeout: float = 10.0) -> None:
@@ -247,6 +285,14 @@ class EngineRunner:
             state.last_stamp_ns,
         )
 
+    def _wake(self) -> None:
+        with self._shared.changed:
+            self._shared.changed.notify_all()
+
+    def _note_problem(self, message: str) -> None:
+        with self._shared.changed:
+            self._shared.problem = message
+
     # --- the engine thread ----------------------------------------------------------------------------------
 
     def _loop(self) -> None:
@@ -258,7 +304,8 @@ class EngineRunner:
                         shared.changed.wait_for(self._has_work, self._until_flush())
                     if shared.closing:
                         break
-                self._decode(self._take_in())
+                spent = self._take_in()
+                self._decode(spent + self._look())
         except BaseException as error:
             log.exception("the engine stopped")
             with shared.changed:
@@ -267,7 +314,7 @@ class EngineRunner:
             self._shut_down()
 
     def _has_work(self) -> bool:
-        return self._shared.closing or bool(self._shared.queue) or self._flush_due()
+        return self._shared.closing or bool(self._shared.queue) or self._flush_due() or self._watching.due
 
     def _take_in(self) -> float:
         """Work through the queue until a chunk was encoded or a question was read.
@@ -292,6 +339,15 @@ class EngineRunner:
             if self._answering and time.perf_counter() - started > INTAKE_SLICE:
                 break
         return time.perf_counter() - started
+
+    def _look(self) -> float:
+        """Ask the standing questions if there is video that they have not seen. Returns the seconds that it took."""
+        seconds = self._watching.look()
+        if seconds is None:
+            return 0.0
+        with self._shared.changed:
+            self._shared.watch_times.add(seconds)
+        return seconds
 
     def _perform(self, item: Control) -> None:
         def action() -> object:

@@ -60,6 +60,8 @@ class RunnerStatus:
         frame_size: height and width of an encoded frame in pixels; None before the first.
         first_stamp_ns, last_stamp_ns: of the frames in the cache; 0 without any.
         problem: the last thing that went wrong since the last reset, in words; empty if nothing did.
+        watches: standing questions.
+        watch_times: looks at them, one per chunk that was encoded while there were any.
     """
 
     frames: FrameCounters
@@ -72,6 +74,8 @@ class RunnerStatus:
     first_stamp_ns: int
     last_stamp_ns: int
     problem: str
+    watches: int = 0
+    watch_times: ChunkTimes = field(default_factory=ChunkTimes)
 
 
 @dataclass(slots=True)
@@ -83,5 +87,6 @@ class Shared:
     frames: FrameCounters = field(default_factory=FrameCounters)
     questions: QuestionCounters = field(default_factory=QuestionCounters)
     chunks: ChunkTimes = field(default_factory=ChunkTimes)
+    watch_times: ChunkTimes = field(default_factory=ChunkTimes)
     problem: str = ""
     closing: bool = False

@@ -195,26 +195,28 @@ class VideoStream:
     # --- questions ------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def fork(self) -> Fork:
+    def fork(self, *, waiting: bool = True) -> Fork:
         """A private continuation that has seen every frame up to now. The stream does not change.
 
         Frames that still wait for their chunk are encoded in the fork alone, an odd last one doubled as the model's
-        own processor does, so not even the stream's chunk borders depend on questions.
+        own processor does, so not even the stream's chunk borders depend on questions. Without `waiting` it has not
+        seen those, and costs nothing.
 
         Raises `NoVideoError` before the first frame.
         """
         state = self._state
-        seen = state.held_frames + len(self._pending)
+        pending = self._pending if waiting else []
+        seen = state.held_frames + len(pending)
         if seen == 0:
             raise NoVideoError("no video yet: not one frame has arrived; append frames, or check that the camera sends")
         moment = Moment(
             frames=seen,
-            first_stamp_ns=state.first_stamp_ns if state.frames else self._pending[0].stamp_ns,
-            last_stamp_ns=self._pending[-1].stamp_ns if self._pending else state.last_stamp_ns,
+            first_stamp_ns=state.first_stamp_ns if state.frames else pending[0].stamp_ns,
+            last_stamp_ns=pending[-1].stamp_ns if pending else state.last_stamp_ns,
             cache_tokens=self.cache.length,
             cache_bytes=self.cache.memory_bytes,
         )
-        cache, segment = self._tip() if self._pending else (self.cache.fork(), state.segment)
+        cache, segment = self._tip() if pending else (self.cache.fork(), state.segment)
         if segment is None:
             # No new video since a remembered answer: the question follows it in the dialogue.
             start, ask = state.position, self.pieces.follow_up

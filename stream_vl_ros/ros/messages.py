@@ -104,5 +104,8 @@ def status_message(status: RunnerStatus) -> StreamStatus:
     message.questions_answered = questions.answered
     message.questions_failed = questions.failed
     message.questions_active = questions.active
+    message.watches = status.watches
+    message.last_watch_time = status.watch_times.last
+    message.mean_watch_time = status.watch_times.mean
     message.message = wire(status.problem)
     return message

@@ -29,6 +29,7 @@ from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.logs import RosLogHandler
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
+from stream_vl_ros.ros.watching import WatchDesk
 
 if TYPE_CHECKING:
     from stream_vl_ros.ros.session import Session
@@ -68,6 +69,9 @@ class StreamVLNode(Node):
             frame_id=lambda: self._camera.frame_id,
         )
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._together)
+        self._watching = WatchDesk(
+            self, lambda: self._camera.frame_id, lambda: self._message if self._state == "error" else ""
+        )
         # Not the node's clock: with use_sim_time that one stands still just when no image comes.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(STATUS_PERIOD, self._publish_status, clock=steady)
@@ -86,7 +90,7 @@ class StreamVLNode(Node):
             # Importing torch and transformers takes seconds, in which the node can already be seen and stopped.
             from stream_vl_ros.ros.session import Session
 
-            self._session = Session.open(self._values)
+            self._session = Session.open(self._values, self._watching.watches)
         except StreamVLError as error:
             self._state, self._message = "error", str(error)
             self.get_logger().error(str(error))
@@ -143,6 +147,7 @@ class StreamVLNode(Node):
         message.publishers = self._camera.publishers
         if self._session is None:
             message.model = str(self._values["model"])
+            message.watches = len(self._watching.watches)
         else:
             message.cache_signature = self._latest_signature(self._session)
             message.message = self._camera.silence() or message.message

@@ -23,6 +23,7 @@ from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.engine.warmup import warm_up
+from stream_vl_ros.engine.watches import Watches
 from stream_vl_ros.errors import ConfigError, FrameError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.compressed import compressed_to_rgb
@@ -36,16 +37,16 @@ from stream_vl_ros.srv import Ask
 class Session:
     """A model and one stream on the engine's thread. Safe to use from any thread."""
 
-    def __init__(self, model: LoadedModel, values: Mapping[str, Value]) -> None:
+    def __init__(self, model: LoadedModel, values: Mapping[str, Value], watches: Watches | None = None) -> None:
         self.model = model
         self._max_new_tokens = int(values["max_new_tokens"])
         self._timeout = float(values["ask_timeout"])
         self._image_options = ImageOptions(depth_max_m=float(values["depth_max_m"]))
-        self._runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values))
+        self._runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values), watches=watches)
         self._runner.start()
 
     @staticmethod
-    def open(values: Mapping[str, Value]) -> Session:
+    def open(values: Mapping[str, Value], watches: Watches | None = None) -> Session:
         """Load the model and start. Raises `ModelLoadError`."""
         # Half of the cores: a small model is faster on few, and the camera and the middleware need the others.
         torch.set_num_threads(int(values["cpu_threads"]) or max(1, len(os.sched_getaffinity(0)) // 2))
@@ -53,7 +54,7 @@ class Session:
             transformers.utils.logging.disable_progress_bar()
         model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
         warm_up(model, stream_config(values))
-        return Session(model, values)
+        return Session(model, values, watches)
 
     def push(self, message: Image | CompressedImage) -> None:
         """Hand over an image; it is decoded on the engine's thread, if it is kept."""

@@ -132,3 +132,9 @@ def test_needs_neither_ros_nor_torch() -> None:
         "a.parser()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_standing_questions_of_a_node_are_not_asked(tmp_path: Path) -> None:
+    text = "/**:\n  ros__parameters:\n    watches: [door]\n    watch: {door: {question: 'Open?'}}\n"
+    (note,) = settings(write(tmp_path / "my.yaml", text), (), {}).notes
+    assert "standing questions are not asked of a recording" in note

@@ -168,6 +168,22 @@ def test_rows_of_a_batch(kernel, device, dtype, tolerance, group):
         assert (out[row : row + 1].double() - expected(query[row : row + 1], alone, 0.25)).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize(("kernel", "device", "dtype", "tolerance"), KERNELS)
+def test_a_mask_in_place_of_the_causal_order(kernel, device, dtype, tolerance, group):
+    rows, kv_heads, dim, past, tokens = 3, 2, 16, 9, 7
+    query = randn(rows, kv_heads * group, tokens, dim, seed=1, device=device, dtype=dtype)
+    shared = [randn(1, kv_heads, past, dim, seed=s, device=device, dtype=dtype) for s in (2, 3)]
+    own = [randn(rows, kv_heads, tokens, dim, seed=s, device=device, dtype=dtype) for s in (4, 5)]
+    hidden = randn(rows, tokens, tokens, seed=6, device=device) > 0.5
+    hidden[:, range(tokens), range(tokens)] = False
+    parts = KeyValueParts((SharedRange(*shared),), (own[0], own[1]), 0, hidden=hidden)
+    key, value = (torch.cat((s.expand(rows, -1, -1, -1), o), dim=2) for s, o in zip(shared, own, strict=True))
+    visible = torch.cat((torch.ones(rows, tokens, past, dtype=torch.bool, device=device), ~hidden), dim=2)[:, None]
+    expected, _ = softmax_attention(query, key, value, 0.25, visible)
+    assert (attend(query, parts, 0.25, kernel).double() - expected).abs().max() < tolerance
+
+
 def test_the_future_is_not_seen():
     parts = make_parts(1, 2, 8, [5], past=3, tokens=4)
     query = randn(1, 4, 4, 8, seed=9)

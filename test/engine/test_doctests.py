@@ -11,7 +11,7 @@ import pytest
 import stream_vl_ros.engine
 
 MODULES = [m.name for m in pkgutil.walk_packages(stream_vl_ros.engine.__path__, "stream_vl_ros.engine.")]
-SHOWN = ("stream", "fork", "runner", "question", "video_file")
+SHOWN = ("stream", "fork", "runner", "question", "video_file", "watch", "watches")
 """Modules whose use is shown."""
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from stream_vl_ros.bench.native import NativeModel, user_turn
-from stream_vl_ros.engine import EngineRunner, Question, StreamConfig, VideoStream, load_model
+from stream_vl_ros.demo.scene import demo_clip
+from stream_vl_ros.engine import (
+    EngineRunner,
+    Question,
+    StreamConfig,
+    VideoStream,
+    Watch,
+    Watches,
+    WatchEvent,
+    load_model,
+)
 from stream_vl_ros.engine.attention import cuda_efficient_kernel, cuda_flash_kernel, math_kernel
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
@@ -84,6 +96,22 @@ def test_answers_side_by_side_are_those_alone(tmp_path_factory):
         assert batch.step() == []
     assert [g.answer().token_ids for g in together] == alone
     assert len(set(alone)) > 8
+
+
+def test_standing_questions_have_the_scores_of_each_alone():
+    stream = VideoStream(load_model("embedded", device="cuda", dtype="float32"))
+    stream.append(*demo_clip())
+    watches = [Watch(f"w{i}", f"Is there a {thing}?") for i, thing in enumerate(("blue square", "circle", "man " * 9))]
+    events: list[WatchEvent] = []
+    with EngineRunner(stream, watches=Watches(watches, on_event=events.append)) as runner:
+        end = time.monotonic() + 60
+        while not all(r.scores or r.error for r in runner.watches()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        reports = runner.watches()
+    for report in reports:
+        alone = stream.ask_choice(report.watch.question, report.watch.options, normalise=False)
+        assert report.scores == pytest.approx(alone.scores, abs=1e-3)
 
 
 def test_a_gpu_that_is_full_refuses_with_the_numbers_and_goes_on():

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, checked
+from stream_vl_ros.ros.watch_parameters import EXAMPLE
 
 CONFIG = Path(__file__).parents[2] / "config" / "stream_vl.yaml"
 HEADER = """\
@@ -46,7 +47,7 @@ def rendered() -> str:
         # JSON is YAML, and its text is quoted whatever it looks like.
         lines.append(f"    {parameter.name}: {json.dumps(parameter.default)}")
         entries.append("\n".join(lines) + "\n")
-    return HEADER + "\n".join(entries)
+    return HEADER + "\n".join([*entries, EXAMPLE])
 
 
 def shipped() -> dict[str, object]:

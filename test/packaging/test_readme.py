@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_vl_ros.ros import watch_parameters
 from stream_vl_ros.ros.encodings import ENCODINGS
 from stream_vl_ros.ros.parameters import markdown
 
@@ -23,6 +24,11 @@ def test_the_table_of_parameters_is_the_nodes():
 def test_every_interface_is_in_the_table(kind):
     for file in (ROOT / kind).iterdir():
         assert f"`stream_vl_ros/{kind}/{file.stem}`" in README
+
+
+def test_the_table_of_watch_parameters_is_the_nodes():
+    table = re.search(r"<!-- watches: .*? -->\n(.*?)\n<!-- end of watches -->", README, re.DOTALL)
+    assert table is not None and table.group(1) == watch_parameters.markdown()
 
 
 def test_the_table_of_encodings_is_the_decoders():

@@ -41,7 +41,9 @@ class NodeProcess:
     """A running node; its log goes to a file."""
 
     def __init__(self, env: dict[str, str], log: Path, parameters: dict[str, object]) -> None:
+        file = parameters.pop("file", None)
         arguments = [a for name, value in parameters.items() for a in ("-p", f"{name}:={_yaml(value)}")]
+        arguments += ["--params-file", str(file)] if file else []
         self.log_path = log
         with log.open("w") as out:
             self.process = subprocess.Popen(
@@ -162,7 +164,10 @@ def robot(ros_domain_id: int) -> Iterator[Robot]:
 
 @pytest.fixture
 def start_node(robot: Robot, ros_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
-    """`start_node(target_fps=4.0)` starts a node with the seeded random checkpoint and waits until it is ready."""
+    """`start_node(target_fps=4.0)` starts a node with the seeded random checkpoint and waits until it is ready.
+
+    `file` is a parameter file.
+    """
     with contextlib.ExitStack() as stack:
 
         def start(ready: bool = True, **parameters: object) -> NodeProcess:
