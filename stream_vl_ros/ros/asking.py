@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from stream_vl_ros.action import AskStream
@@ -21,6 +23,8 @@ from stream_vl_ros.srv import Ask
 
 if TYPE_CHECKING:
     from stream_vl_ros.ros.session import Session
+
+_RclError = rclpy_implementation.RCLError
 
 
 class Asking:
@@ -97,7 +101,8 @@ class Asking:
         def written(text: str) -> None:
             pieces.append(text)
             self._written.append((goal, text))
-            self._news.trigger()
+            with contextlib.suppress(_RclError, ReferenceError):  # shut down meanwhile
+                self._news.trigger()
 
         try:
             future = self._session().ask(request, None if goal is None else written)
