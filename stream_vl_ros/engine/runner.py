@@ -22,6 +22,7 @@ from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reje
 from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig
 from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
 from stream_vl_ros.engine.dialogue import Dialogues
+from stream_vl_ros.engine.memories import Memories
 from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.prompt import text_ids
@@ -81,6 +82,7 @@ class EngineRunner:
             make_room=self._make_room,
             numbers=self._memory_in_words,
         )
+        self._memories = Memories()
         self._watching = Watching(
             stream,
             watches if watches is not None else Watches(),
@@ -183,15 +185,16 @@ class EngineRunner:
             shared.changed.notify_all()
         return request.future
 
-    def call(self, action: Callable[[VideoStream], T]) -> Future[T]:
+    def call(self, action: Callable[[VideoStream], T], *, reason: str = "reset") -> Future[T]:
         """Run something on the engine thread, in its turn in the queue.
 
-        It may encode or forget frames, which is accounted for; it must not bring frames back.
+        It may encode or forget frames, which is accounted for: frames that waited and are lost count as dropped for
+        `reason`. It must not make frames wait.
         """
         future: Future[T] = Future()
         with self._shared.changed:
             self._check_open()
-            self._shared.queue.append(Control(lambda: action(self._stream), future))
+            self._shared.queue.append(Control(lambda: action(self._stream), future, reason))
             self._shared.changed.notify_all()
         return future
 
@@ -202,6 +205,18 @@ class EngineRunner:
         ``dialogues.forget(id)`` or ``dialogues.clear()``.
         """
         return self.call(self._forget)
+
+    def keep(self, name: str) -> Future[dict[str, int]]:
+        """Keep the present memory under a name, see `Memories.keep`."""
+        return self.call(lambda stream: self._memories.keep(stream, name))
+
+    def recall(self, name: str) -> Future[dict[str, int]]:
+        """Go back to a memory, see `Memories.recall`. Answers in progress go on with what they saw."""
+        return self.call(lambda stream: self._memories.recall(stream, name), reason="restore")
+
+    def discard(self, name: str) -> Future[dict[str, int]]:
+        """Let go of a memory, see `Memories.discard`."""
+        return self.call(lambda stream: self._memories.discard(name))
 
     def add_watch(self, watch: Watch) -> None:
         """Ask this after every chunk from now on, and at once if there is video already.
@@ -355,7 +370,7 @@ class EngineRunner:
                 return item.action()
             finally:
                 # Before the caller hears of it, so that a status asked for then is up to date.
-                self._settle_accounts("reset")
+                self._settle_accounts(item.reason)
 
         fulfil(item.future, action)
 

@@ -43,10 +43,11 @@ class Request:
 
 @dataclass(slots=True)
 class Control:
-    """Something to run on the engine thread."""
+    """Something to run on the engine thread; frames that it loses are dropped for `reason`."""
 
     action: Callable[[], object]
     future: Future[Any]
+    reason: str = "reset"
 
 
 @dataclass(frozen=True, slots=True)

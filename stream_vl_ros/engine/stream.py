@@ -99,7 +99,7 @@ class VideoStream:
 
     def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
         self.model = model
-        self.resets = 0  # how often all video was forgotten
+        self.resets = 0  # how often video was forgotten as a whole: by a reset, or by going back
         self.config = config or StreamConfig()
         self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
         self._keeper = MemoryKeeper(model.adapter, self.config)
@@ -340,6 +340,7 @@ class VideoStream:
         self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
         self._sampler = replace(snapshot.sampler)
         self._last_tip = None
+        self.resets += 1
 
     def reset(self) -> None:
         """Forget all video, the waiting frames too. Living forks and snapshots are not affected."""

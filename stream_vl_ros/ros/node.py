@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from std_srvs.srv import Trigger
 
 from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.asking import Asking
-from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.logs import RosLogHandler
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
+from stream_vl_ros.ros.remembering import Remembering
 from stream_vl_ros.ros.watching import WatchDesk
 
 if TYPE_CHECKING:
@@ -59,7 +57,6 @@ class StreamVLNode(Node):
         self._signature: Future[str] | None = None
         self._signature_text = ""
         self._camera = Camera(self, camera_settings(self._values), self._on_image)
-        self._together = ReentrantCallbackGroup()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
         self._asking = Asking(
@@ -68,7 +65,7 @@ class StreamVLNode(Node):
             before=self._camera.take_waiting,
             frame_id=lambda: self._camera.frame_id,
         )
-        self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._together)
+        self._remembering = Remembering(self, session=self._require_session, before=self._camera.take_waiting)
         self._watching = WatchDesk(
             self, lambda: self._camera.frame_id, lambda: self._message if self._state == "error" else ""
         )
@@ -128,15 +125,6 @@ class StreamVLNode(Node):
         assert self._session is not None
         with contextlib.suppress(EngineClosedError):
             self._session.push(message)
-
-    async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._camera.take_waiting()
-        try:
-            await awaitable(self, self._require_session().reset())
-            response.success, response.message = True, "all video is forgotten"
-        except StreamVLError as error:
-            response.success, response.message = False, str(error)
-        return response
 
     def _publish_status(self) -> None:
         message = StreamStatus() if self._session is None else self._session.status()

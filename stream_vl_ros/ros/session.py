@@ -101,6 +101,18 @@ class Session:
         """Forget all video."""
         return self._runner.reset()
 
+    def keep(self, name: str) -> Future[dict[str, int]]:
+        """Keep the present memory under a name."""
+        return self._runner.keep(name)
+
+    def recall(self, name: str) -> Future[dict[str, int]]:
+        """Go back to a memory."""
+        return self._runner.recall(name)
+
+    def discard(self, name: str) -> Future[dict[str, int]]:
+        """Let go of a memory."""
+        return self._runner.discard(name)
+
     def signature(self) -> Future[str]:
         """Checksum of the stream."""
         return self._runner.call(lambda stream: stream.signature())

@@ -502,3 +502,73 @@ def test_a_deadline_gives_what_was_written(endless, video):
             assert answer.text
             assert 0.5 <= answer.total_time < 5
         assert "red " in bound.result().text or "blue " in bound.result().text
+
+
+def test_memories_are_kept_gone_back_to_and_let_go_of(loaded, video):
+    question = Question("What is it?", max_new_tokens=12)
+    with make(loaded) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        assert runner.keep("kitchen").result(20) == {"kitchen": runner.status().cache_tokens}
+        before = runner.call(lambda s: s.signature()).result(20)
+        push(runner, video[8:20], 8)
+        later = runner.ask(question).result(20)
+        settled(runner, 0)
+        assert len(runner.keep("hall").result(20)) == 2
+        push(runner, video[20:21], 20)
+
+        for _ in range(2):
+            runner.recall("kitchen").result(20)
+            status = settled(runner, 0)
+            assert runner.call(lambda s: s.signature()).result(20) == before
+            # What came since may come again: it is as if it had not been there.
+            push(runner, video[8:20], 8)
+            assert runner.ask(question).result(20).token_ids == later.token_ids
+            status = settled(runner, 0)
+        assert status.frames.drops == {"restore": 1}
+        assert status.frames.balanced
+        runner.reset().result(20)
+        runner.recall("hall").result(20)
+        assert runner.ask(question).result(20).token_ids == later.token_ids
+
+        assert list(runner.discard("kitchen").result(20)) == ["hall"]
+        for refused, reason in (
+            (runner.recall("kitchen"), "no memory of that name; kept are 'hall'"),
+            (runner.discard("cellar"), "no memory of that name"),
+            (runner.keep(" "), "1 to 256 characters"),
+        ):
+            with pytest.raises(RequestError, match=reason):
+                refused.result(20)
+        for i in range(15):
+            runner.keep(f"{i}").result(20)
+        with pytest.raises(RequestError, match="more than 16 are not"):
+            runner.keep("one more").result(20)
+        assert len(runner.keep("hall").result(20)) == 16
+
+
+def test_a_frame_without_its_partner_is_not_part_of_a_memory(loaded, video):
+    with make(loaded, flush_after=60.0) as runner:
+        push(runner, video[:7])
+        runner.keep("kitchen").result(20)
+        status = settled(runner, 1)
+        assert (status.frames.ingested, status.frames.pending) == (6, 1)
+        runner.recall("kitchen").result(20)
+        assert settled(runner, 0).frames.drops == {"restore": 1}
+        assert runner.ask(Question("What is it?", max_new_tokens=2)).result(20).moment.frames == 6
+
+
+def test_nothing_is_kept_of_no_video(loaded):
+    with make(loaded) as runner, pytest.raises(RequestError, match="nothing to keep"):
+        runner.keep("kitchen").result(20)
+
+
+def test_a_turn_about_video_that_was_gone_back_from_is_not_remembered(endless, video):
+    with make(endless) as runner:
+        push(runner, video[:8])
+        settled(runner, 0)
+        runner.keep("kitchen").result(20)
+        before = runner.call(lambda s: s.signature()).result(20)
+        asked = runner.ask(Question("What is it?", max_new_tokens=200), remember=True)
+        runner.recall("kitchen").result(20)
+        assert not asked.result(60).remembered
+        assert runner.call(lambda s: s.signature()).result(20) == before
