@@ -21,7 +21,7 @@ class Memories:
     def keep(self, stream: VideoStream, name: str) -> dict[str, int]:
         """Keep the present moment; one of that name is replaced. Returns all that are kept and their tokens.
 
-        Frames that wait for their chunk are encoded first, as far as they are whole pairs; an odd one is not part of it.
+        Waiting frames are encoded first, as far as they are whole pairs; an odd one is not part of it.
 
         Raises `RequestError` for an empty or overlong name, if there are too many, or if there is nothing to keep.
         """
