@@ -65,19 +65,20 @@ def test_time_runs_with_the_images(
     assert begin <= times[0] < begin + 0.3e9 * rate
     moving = [tick for tick in ticks if tick["time"] > begin]
     assert times[-1] == pytest.approx(ORIGIN + DELAY + 59 * PERIOD, abs=2.5e9 * rate / hz)
-    assert speed(moving) == pytest.approx(rate, rel=0.1)
-    assert len(moving) == pytest.approx(39 * 0.05 / rate * hz, rel=0.2)
+    # Wide enough for a machine that does other things as well, narrow enough for a rate that is left out.
+    assert speed(moving) == pytest.approx(rate, rel=0.25)
+    assert len(moving) == pytest.approx(39 * 0.05 / rate * hz, rel=0.4)
     assert [image["stamp"] for image in images] == [ORIGIN + i * PERIOD for i in range(20, 60)]
     # An image never arrives long before its time, or long after.
     assert np.abs(np.median(offsets(ticks, images))) < 0.05 * rate
-    assert max(map(abs, offsets(ticks, images))) < 0.3 * rate
+    assert max(map(abs, offsets(ticks, images))) < 1.0 * rate
 
 
 def test_time_stands_until_the_subscribers_are_there(make_bag: MakeBag, watching: Watching, replay: Replay) -> None:
     with watching("/clock=Clock") as watcher:
         _, done = replay(make_bag("mcap", 60), "--start", "1", "--clock", "--wait-timeout", "3")
         assert done.returncode == 1 and "0 of 1 subscribers" in done.stderr
-        assert len(watcher.ticks) > 20
+        assert len(watcher.ticks) > 5  # of 120, less those before the clock and its subscriber found each other
         assert {tick["time"] for tick in watcher.ticks} == {ORIGIN + DELAY + 20 * PERIOD}
 
 
@@ -101,7 +102,7 @@ def test_a_loop_that_grows_never_goes_back(make_bag: MakeBag, watching: Watching
     assert stamps == [ORIGIN + i * PERIOD for i in range(len(stamps))]
     times = [tick["time"] for tick in ticks]
     assert times == sorted(times) and times[-1] - times[0] > 30 * PERIOD
-    assert speed(ticks) == pytest.approx(1.0, rel=0.1)
+    assert speed(ticks) == pytest.approx(1.0, rel=0.25)
 
 
 def test_a_loop_that_repeats_jumps_back(make_bag: MakeBag, watching: Watching, ros_env: Env) -> None:
@@ -120,9 +121,9 @@ def test_a_loop_that_repeats_jumps_back(make_bag: MakeBag, watching: Watching, r
     assert (times[jumps + 1] < 2 * PERIOD).all()
     for first, last in zip(np.r_[0, jumps + 1], np.r_[jumps, len(ticks) - 1], strict=True):
         if last - first > 15:
-            assert speed(ticks[first : last + 1]) == pytest.approx(1.0, rel=0.15)
+            assert speed(ticks[first : last + 1]) == pytest.approx(1.0, rel=0.3)
     # The first images of the rounds come when the clock says so.
-    assert max(map(abs, offsets(ticks, images[10:30:10]))) < 0.2
+    assert max(map(abs, offsets(ticks, images[10:30:10]))) < 0.4
 
 
 def test_no_clock_unless_asked_for(make_bag: MakeBag, watching: Watching, replay: Replay) -> None:
