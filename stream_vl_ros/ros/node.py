@@ -24,6 +24,7 @@ from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.asking import Asking
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
+from stream_vl_ros.ros.diagnosing import Diagnosing
 from stream_vl_ros.ros.logs import RosLogHandler
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
 from stream_vl_ros.ros.remembering import Remembering
@@ -59,6 +60,7 @@ class StreamVLNode(Node):
         self._camera = Camera(self, camera_settings(self._values), self._on_image)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
+        self._diagnosing = Diagnosing(self)
         self._asking = Asking(
             self,
             session=self._require_session,
@@ -138,10 +140,10 @@ class StreamVLNode(Node):
             message.watches = len(self._watching.watches)
         else:
             message.cache_signature = self._latest_signature(self._session)
-            message.message = self._camera.silence() or message.message
-        if self._message:
-            message.message = self._message
+        silence, problem = self._camera.silence(), self._message or message.message
+        message.message = self._message or silence or problem
         self._status_pub.publish(message)
+        self._diagnosing.publish(message, silence, problem)
 
     # --- inside ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,65 @@
+"""/diagnostics over real DDS: camera and engine, when all is well and when it is not."""
+
+from __future__ import annotations
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+
+SECOND = 1_000_000_000
+START = 1_700_000_000
+
+
+@pytest.fixture
+def seen(robot):
+    """The latest status of each part, by its name."""
+    latest: dict[str, DiagnosticStatus] = {}
+
+    def take(message: DiagnosticArray) -> None:
+        latest.update({s.name: s for s in message.status})
+
+    subscription = robot.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+    yield latest
+    robot.node.destroy_subscription(subscription)
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {v.key: v.value for v in status.values}
+
+
+def test_camera_and_engine(start_node, robot, pictures, seen):
+    start_node(image_timeout=2.0)
+
+    def camera() -> DiagnosticStatus:
+        return seen["stream_vl: camera"]
+
+    def engine() -> DiagnosticStatus:
+        return seen["stream_vl: engine"]
+
+    robot.spin_until(lambda: len(seen) == 2 and engine().level == DiagnosticStatus.OK, 10, "the engine is ready")
+    for i in range(8):
+        robot.publish(pictures[i], START * SECOND + i * SECOND // 2)
+    robot.settled(8)
+    robot.spin_until(lambda: values(camera())["frames_ingested"] == "8", 10, "the frames are told of")
+    assert (camera().level, camera().message) == (DiagnosticStatus.OK, "images arrive")
+    assert camera().hardware_id == robot.topic
+    assert int(values(engine())["cache_tokens"]) > 0
+    assert values(engine())["device"] == "cpu"
+
+    robot.publish(pictures[8], START * SECOND + 4 * SECOND, encoding="nonsense")
+    robot.spin_until(lambda: engine().level == DiagnosticStatus.WARN, 10, "a lost frame is a warning")
+    assert "nonsense" in engine().message
+    assert values(camera())["dropped: unknown_encoding"] == "1"
+
+    robot.spin_until(lambda: camera().level == DiagnosticStatus.ERROR, 10, "silence is an error")
+    assert f"no image on {robot.topic}" in camera().message
+    assert "no image on" not in engine().message
+    robot.spin_until(lambda: engine().level == DiagnosticStatus.OK, 20, "the warning ends")
+    robot.publish(pictures[9], START * SECOND + 5 * SECOND)
+    robot.spin_until(lambda: camera().level == DiagnosticStatus.OK, 10, "so does the silence")
+
+
+def test_a_model_that_cannot_be_loaded(start_node, robot, seen):
+    start_node(ready=False, model="/no/such/folder")
+    robot.spin_until(lambda: "stream_vl: engine" in seen, 20, "there are diagnostics")
+    robot.spin_until(lambda: seen["stream_vl: engine"].level == DiagnosticStatus.ERROR, 30, "it is an error")
+    assert "/no/such/folder" in seen["stream_vl: engine"].message
