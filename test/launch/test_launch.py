@@ -270,3 +270,42 @@ def transports(running: Running) -> str:
     pid = running.wait_for(r"process started with pid \[(\d+)\]")[1]
     environ = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     return dict(line.split("=", 1) for line in environ if "=" in line)["FASTDDS_BUILTIN_TRANSPORTS"]
+
+
+class TestReplay:
+    """`ros2 launch` with replay.launch.py: the node, and a recording for it."""
+
+    pytestmark = launched
+    file = LAUNCH_FILE.with_name("replay.launch.py")
+    bag = Path(__file__).parents[2] / "stream_vl_ros" / "data" / "demo_bag"
+
+    def test_shows_every_argument(self, start: Start) -> None:
+        running = start("ros2", "launch", str(self.file), "--show-args")
+        assert running.process.wait(START_TIMEOUT) == 0
+        names = set(re.findall(r"'(\w+)':\n", running.output()))
+        assert {"bag", "bag_topic", "rate", "start", "loop", "params_file", "namespace"} | set(DEFAULTS) <= names
+
+    def test_replays_to_the_node(self, start: Start) -> None:
+        running = start("ros2", "launch", str(self.file), f"bag:={self.bag}", "rate:=8", "image_topic:=/eyes")
+        running.wait_for("watching /eyes")
+        running.wait_for(r"\[replay-\d+\]: process has finished cleanly")
+        assert "Traceback" not in running.output()
+        assert interrupt(running)[0] == 0
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            (("bag:=/no/such/bag",), "there is no such recording"),
+            ((f"bag:={bag}", "loop:=maybe"), "must be true or false"),
+            ((), "bag"),
+        ],
+    )
+    def test_wrong_value_is_one_clear_error(self, start: Start, arguments: tuple[str, ...], reason: str) -> None:
+        running = start("ros2", "launch", str(self.file), *arguments)
+        assert running.process.wait(START_TIMEOUT) == 1
+        assert reason in running.output()
+
+
+def test_replay_launch_file_compiles() -> None:
+    file = LAUNCH_FILE.with_name("replay.launch.py")
+    compile(file.read_text(), str(file), "exec")

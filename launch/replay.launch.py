@@ -1,0 +1,74 @@
+"""Starts the node and replays a recording to it. Each argument of stream_vl.launch.py is one here as well.
+
+`ros2 launch stream_vl_ros replay.launch.py bag:=my_bag`; `--show-args` lists them all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import EnvironmentVariable
+from launch_ros.substitutions import ExecutableInPackage
+
+from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.ros.parameters import PARAMETERS
+
+SHARE = Path(get_package_share_directory("stream_vl_ros"))
+OWN = (
+    ("bag", None, "Recording to replay: a rosbag2 folder, or one .mcap or .db3 file."),
+    ("bag_topic", "", "Image topic in it; empty: the only one. It is published on image_topic."),
+    ("rate", "1.0", "Speed; 2 is twice as fast."),
+    ("start", "0.0", "Seconds to leave out at the beginning."),
+    ("loop", "false", "Begin again at the end. One of true, false."),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments, the node, and the replay."""
+    node = PythonLaunchDescriptionSource(str(SHARE / "launch" / "stream_vl.launch.py"))
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(name, default_value=value, description=words) for name, value, words in OWN),
+            IncludeLaunchDescription(node),
+            OpaqueFunction(function=replay),
+        ]
+    )
+
+
+def replay(context: LaunchContext) -> list[ExecuteProcess]:
+    """The replay, once the node is there to see it."""
+    texts = context.launch_configurations
+    bag = Path(texts["bag"]).expanduser()
+    if not bag.exists():
+        raise ConfigError(f"launch argument bag:={bag}: there is no such recording")
+    if texts["loop"].lower() not in ("true", "false"):
+        raise ConfigError(f"launch argument loop:={texts['loop']}: must be true or false")
+    topic = texts["image_topic"] or next(str(p.default) for p in PARAMETERS if p.name == "image_topic")
+    options = ["--topic", texts["bag_topic"]] if texts["bag_topic"] else []
+    options += ["--to", topic, "--rate", texts["rate"], "--start", texts["start"]]
+    options += ["--loop"] if texts["loop"].lower() == "true" else []
+    return [
+        ExecuteProcess(
+            name="replay",
+            # The node subscribes when its model is loaded, which may take minutes.
+            cmd=[
+                ExecutableInPackage("replay", "stream_vl_ros"),
+                str(bag),
+                *options,
+                "--wait-for-subscribers",
+                "1",
+                "--wait-timeout",
+                "600",
+            ],
+            additional_env={
+                "FASTDDS_BUILTIN_TRANSPORTS": EnvironmentVariable(
+                    "FASTDDS_BUILTIN_TRANSPORTS", default_value="LARGE_DATA"
+                )
+            },
+            output="screen",
+        )
+    ]
