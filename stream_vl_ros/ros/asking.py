@@ -31,7 +31,13 @@ class Asking:
     """Hands questions to the session and their answers back; any number of them at once."""
 
     def __init__(
-        self, node: Node, *, session: Callable[[], Session], before: Callable[[], None], frame_id: Callable[[], str]
+        self,
+        node: Node,
+        *,
+        session: Callable[[], Session],
+        before: Callable[[], None],
+        frame_id: Callable[[], str],
+        told: Callable[[AnswerMsg], None],
     ) -> None:
         """Offers the service and the action.
 
@@ -40,9 +46,10 @@ class Asking:
             session: what answers; raises `StreamVLError` while there is none.
             before: called before a question is handed over: it must not overtake images that are here already.
             frame_id: of the newest image.
+            told: called with every answer that is published.
         """
         self._node = node
-        self._session, self._before, self._frame_id = session, before, frame_id
+        self._session, self._before, self._frame_id, self._told = session, before, frame_id, told
         self._count = 0
         # Of goals that are being answered, by id; and text that the engine's thread has written for them.
         self._running: dict[bytes, Future[Any]] = {}
@@ -119,7 +126,9 @@ class Asking:
             if goal is not None:
                 self._running.pop(_id(goal), None)
         now = self._node.get_clock().now().to_msg()
-        self._publisher.publish(answer_message(number, request, response, self._frame_id(), now))
+        message = answer_message(number, request, response, self._frame_id(), now)
+        self._publisher.publish(message)
+        self._told(message)
 
     def _tell(self) -> None:
         """Publish what was written, on the executor's thread: the engine's must not wait for the middleware."""

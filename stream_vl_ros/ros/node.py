@@ -24,7 +24,9 @@ from stream_vl_ros.errors import ConfigError, EngineClosedError, StreamVLError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.asking import Asking
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
+from stream_vl_ros.ros.debug_image import DebugImage
 from stream_vl_ros.ros.diagnosing import Diagnosing
+from stream_vl_ros.ros.image_options import ImageOptions
 from stream_vl_ros.ros.logs import RosLogHandler
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
 from stream_vl_ros.ros.remembering import Remembering
@@ -61,11 +63,13 @@ class StreamVLNode(Node):
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
         self._diagnosing = Diagnosing(self)
+        self._debug_image = DebugImage(self, ImageOptions(depth_max_m=float(self._values["depth_max_m"])))
         self._asking = Asking(
             self,
             session=self._require_session,
             before=self._camera.take_waiting,
             frame_id=lambda: self._camera.frame_id,
+            told=self._debug_image.answer,
         )
         self._remembering = Remembering(self, session=self._require_session, before=self._camera.take_waiting)
         self._watching = WatchDesk(
@@ -116,6 +120,7 @@ class StreamVLNode(Node):
     def close(self) -> None:
         """Stop the engine; waiting questions get an error."""
         self._asking.close()
+        self._debug_image.close()
         if self._session is not None:
             self._session.close(CLOSE_TIMEOUT)
         self._bridge.close()
@@ -127,6 +132,7 @@ class StreamVLNode(Node):
         assert self._session is not None
         with contextlib.suppress(EngineClosedError):
             self._session.push(message)
+        self._debug_image.image(message)
 
     def _publish_status(self) -> None:
         message = StreamStatus() if self._session is None else self._session.status()
