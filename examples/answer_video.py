@@ -9,9 +9,9 @@ Frames are chosen and sized as qwen-vl-utils, the reference code of the models, 
 import argparse
 import sys
 
-from rich.progress import track
+from rich.progress import Progress
 
-from stream_vl_ros.engine import StreamConfig, VideoStream, load_model, open_video
+from stream_vl_ros.engine import load_model, open_video, watch_file
 from stream_vl_ros.errors import StreamVLError
 
 
@@ -23,13 +23,15 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=2.0, help="frames to look at per second")
     args = parser.parse_args()
 
-    video = open_video(args.video, fps=args.fps)
-    model = load_model(args.model)
-    limit = min(video.max_pixels, model.adapter.geometry.max_pixels)
-    stream = VideoStream(model, StreamConfig(target_fps=0, max_pixels=limit))
-    for picture, seconds in track(video, "watching", total=len(video)):
-        stream.append(picture[None], [seconds])
-    # `watch_file(model, args.video)` does the above in one line, without a bar.
+    open_video(args.video, fps=args.fps)  # a wrong path should not wait for a large model
+    with Progress() as bar:
+        task = bar.add_task("watching")
+        stream = watch_file(
+            load_model(args.model),
+            args.video,
+            fps=args.fps,
+            tick=lambda seen, total: bar.update(task, completed=seen, total=total),
+        )
 
     for question in args.questions:
         answer = stream.ask(question)

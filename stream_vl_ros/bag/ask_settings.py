@@ -28,6 +28,7 @@ USED = (
     "dtype",
     "cpu_threads",
     "max_new_tokens",
+    "depth_max_m",
     *(f.name for f in dataclasses.fields(StreamConfig)),
 )
 """Parameters that matter to a recording. The others are about topics, and about keeping up with a camera."""

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from stream_vl_ros.bag.cdr import NANOSECONDS, check_stamp
 from stream_vl_ros.bag.inquiries import Inquiry, Outcome
-from stream_vl_ros.bag.pictures import picture_maker
-from stream_vl_ros.bag.reader import BagReader, Topic
+from stream_vl_ros.bag.reader import BagReader, Message, Topic
 from stream_vl_ros.engine.config import RunnerConfig
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.question import Question
@@ -20,7 +21,8 @@ from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.runner_state import RunnerStatus
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.errors import BagError, EngineClosedError, FrameError, StreamVLError
-from stream_vl_ros.ros.parameters import Value, stream_config
+from stream_vl_ros.ros.parameters import Value, image_options, stream_config
+from stream_vl_ros.ros.pictures import picture_of
 
 T = TypeVar("T")
 
@@ -77,7 +79,6 @@ class Asking:
             dialogue: whether each question follows those before it and their answers.
 
         Raises:
-            BagError: images of this topic cannot be decoded.
             PromptError: a question cannot be asked.
         """
         self.topic = topic
@@ -86,7 +87,7 @@ class Asking:
         self.read = 0
         self.error = ""
         self.bag, self._listener = bag, listener
-        self._picture = picture_maker(bag, topic)
+        self._image_options = image_options(values)
         longest = int(values["max_new_tokens"])
         self._questions = {i.number: Question(i.text, i.choices, longest) for i in inquiries}
         self._dialogue = _DIALOGUE if dialogue else ""
@@ -152,6 +153,9 @@ class Asking:
             outcome = waiting.popleft()
             outcome.note = self._beyond_the_end(outcome.inquiry)
             self._ask(outcome)
+
+    def _picture(self, message: Message) -> np.ndarray:
+        return picture_of(self.bag.decode(self.topic, message), self._image_options)
 
     def _is_due(self, inquiry: Inquiry, stamp: int) -> bool:
         """Whether an image of this stamp is one that the question must not see."""

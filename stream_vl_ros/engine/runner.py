@@ -323,8 +323,7 @@ class EngineRunner:
                 self._decode(spent + self._look())
         except BaseException as error:
             log.exception("the engine stopped")
-            with shared.changed:
-                shared.problem = f"the engine stopped: {type(error).__name__}: {error}; restart the node"
+            self._note_problem(f"the engine stopped: {type(error).__name__}: {error}; restart the node")
         finally:
             self._shut_down()
 
@@ -470,8 +469,7 @@ class EngineRunner:
             self._stream.remember(request.question.text, answer.text)
         except Exception as error:
             log.exception("the turn %r could not be remembered", request.question.text[:80])
-            with self._shared.changed:
-                self._shared.problem = f"a turn could not be remembered: {type(error).__name__}: {error}"
+            self._note_problem(f"a turn could not be remembered: {type(error).__name__}: {error}")
             return False
         finally:
             self._settle_accounts("encode_error")
@@ -479,8 +477,7 @@ class EngineRunner:
 
     def _forget(self, stream: VideoStream) -> None:
         stream.reset()
-        with self._shared.changed:
-            self._shared.problem = ""
+        self._note_problem("")
 
     def _make_room(self) -> None:
         """Memory ran out: let go of what can be had again."""

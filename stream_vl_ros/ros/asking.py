@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -11,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from stream_vl_ros.action import AskStream
 from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.ros.awaiting import awaitable
+from stream_vl_ros.ros.handover import Handover
 from stream_vl_ros.ros.messages import answer_message, fill_response, wire
 from stream_vl_ros.srv import Ask
 
 if TYPE_CHECKING:
     from stream_vl_ros.ros.session import Session
-
-_RclError = rclpy_implementation.RCLError
 
 
 class Asking:
@@ -51,13 +47,11 @@ class Asking:
         self._node = node
         self._session, self._before, self._frame_id, self._told = session, before, frame_id, told
         self._count = 0
-        # Of goals that are being answered, by id; and text that the engine's thread has written for them.
-        self._running: dict[bytes, Future[Any]] = {}
-        self._written: deque[tuple[ServerGoalHandle, str]] = deque()
+        self._running: dict[bytes, Future[Any]] = {}  # of goals that are being answered, by id
         together = ReentrantCallbackGroup()
         self._publisher = node.create_publisher(AnswerMsg, "~/answer", 10)
         self._service = node.create_service(Ask, "~/ask", self._on_ask, callback_group=together)
-        self._news = node.create_guard_condition(self._tell, callback_group=together)
+        self._written: Handover[tuple[ServerGoalHandle, str]] = Handover(node, self._tell, together)
         self._action = ActionServer(
             node,
             AskStream,
@@ -78,7 +72,7 @@ class Asking:
     async def _on_goal(self, goal: ServerGoalHandle) -> AskStream.Result:
         result = AskStream.Result()
         await self._answer(goal.request, result, goal)
-        self._tell()
+        self._written.drain()
         if goal.is_cancel_requested:
             goal.canceled()
         elif result.success:
@@ -107,9 +101,7 @@ class Asking:
 
         def written(text: str) -> None:
             pieces.append(text)
-            self._written.append((goal, text))
-            with contextlib.suppress(_RclError, ReferenceError):  # shut down meanwhile
-                self._news.trigger()
+            self._written.put((goal, text))
 
         try:
             future = self._session().ask(request, None if goal is None else written)
@@ -130,12 +122,10 @@ class Asking:
         self._publisher.publish(message)
         self._told(message)
 
-    def _tell(self) -> None:
-        """Publish what was written, on the executor's thread: the engine's must not wait for the middleware."""
-        while self._written:
-            goal, text = self._written.popleft()
-            if goal.is_active:
-                goal.publish_feedback(AskStream.Feedback(text=wire(text)))
+    def _tell(self, written: tuple[ServerGoalHandle, str]) -> None:
+        goal, text = written
+        if goal.is_active:
+            goal.publish_feedback(AskStream.Feedback(text=wire(text)))
 
 
 def _id(goal: ServerGoalHandle) -> bytes:

@@ -12,14 +12,13 @@ from PIL import ImageDraw, ImageFont
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 
 from stream_vl_ros.errors import FrameError
 from stream_vl_ros.msg import Answer
 from stream_vl_ros.ros.camera import ImageMessage
-from stream_vl_ros.ros.compressed import compressed_to_rgb
 from stream_vl_ros.ros.image_options import ImageOptions
-from stream_vl_ros.ros.images import to_rgb
+from stream_vl_ros.ros.pictures import picture_of
 
 # Of a picture's height: one line of text.
 _LINE = 1 / 16
@@ -79,8 +78,7 @@ class DebugImage:
                 self._publisher.publish(self._drawn(message))
 
     def _drawn(self, message: ImageMessage) -> Image:
-        decode = compressed_to_rgb if isinstance(message, CompressedImage) else to_rgb
-        pixels = draw(decode(message, self._options), self._text)
+        pixels = draw(picture_of(message, self._options), self._text)
         height, width, _ = pixels.shape
         out = Image(header=message.header, height=height, width=width, encoding="rgb8", step=width * 3)
         out.data = pixels.tobytes()

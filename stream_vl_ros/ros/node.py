@@ -26,9 +26,8 @@ from stream_vl_ros.ros.asking import Asking
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.debug_image import DebugImage
 from stream_vl_ros.ros.diagnosing import Diagnosing
-from stream_vl_ros.ros.image_options import ImageOptions
 from stream_vl_ros.ros.logs import RosLogHandler
-from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
+from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked, image_options
 from stream_vl_ros.ros.remembering import Remembering
 from stream_vl_ros.ros.watching import WatchDesk
 
@@ -63,7 +62,7 @@ class StreamVLNode(Node):
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status_pub = self.create_publisher(StreamStatus, "~/status", latched)
         self._diagnosing = Diagnosing(self)
-        self._debug_image = DebugImage(self, ImageOptions(depth_max_m=float(self._values["depth_max_m"])))
+        self._debug_image = DebugImage(self, image_options(self._values))
         self._asking = Asking(
             self,
             session=self._require_session,

@@ -13,6 +13,7 @@ from typing import Any
 
 from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT, RunnerConfig, StreamConfig
 from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.ros.image_options import ImageOptions
 
 Value = str | int | float | bool
 
@@ -237,6 +238,11 @@ def stream_config(values: Values) -> StreamConfig:
 def runner_config(values: Values) -> RunnerConfig:
     """The engine thread's part of the parameters."""
     return RunnerConfig(**_some(values, "flush_after", "queue_frames", "decode_share", "max_questions"))
+
+
+def image_options(values: Values) -> ImageOptions:
+    """The decoders' part of the parameters."""
+    return ImageOptions(depth_max_m=float(values["depth_max_m"]))
 
 
 def _some(values: Values, *names: str) -> dict[str, Any]:

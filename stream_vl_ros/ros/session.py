@@ -26,11 +26,9 @@ from stream_vl_ros.engine.warmup import warm_up
 from stream_vl_ros.engine.watches import Watches
 from stream_vl_ros.errors import ConfigError, FrameError
 from stream_vl_ros.msg import StreamStatus
-from stream_vl_ros.ros.compressed import compressed_to_rgb
-from stream_vl_ros.ros.image_options import ImageOptions
-from stream_vl_ros.ros.images import to_rgb
 from stream_vl_ros.ros.messages import status_message, to_ns
-from stream_vl_ros.ros.parameters import Value, runner_config, stream_config
+from stream_vl_ros.ros.parameters import Value, image_options, runner_config, stream_config
+from stream_vl_ros.ros.pictures import picture_of
 from stream_vl_ros.srv import Ask
 
 
@@ -41,7 +39,7 @@ class Session:
         self.model = model
         self._max_new_tokens = int(values["max_new_tokens"])
         self._timeout = float(values["ask_timeout"])
-        self._image_options = ImageOptions(depth_max_m=float(values["depth_max_m"]))
+        self._image_options = image_options(values)
         self._runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values), watches=watches)
         self._runner.start()
 
@@ -68,8 +66,7 @@ class Session:
                 )
             )
             return
-        decode = compressed_to_rgb if isinstance(message, CompressedImage) else to_rgb
-        self._runner.push(functools.partial(decode, message, self._image_options), to_ns(stamp))
+        self._runner.push(functools.partial(picture_of, message, self._image_options), to_ns(stamp))
 
     def ask(
         self, request: Ask.Request | AskStream.Goal, on_text: Callable[[str], None] | None = None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
 from collections.abc import Callable
 
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -15,6 +12,7 @@ from stream_vl_ros.engine.watch import DEFAULT_HYSTERESIS, DEFAULT_OPTIONS, DEFA
 from stream_vl_ros.engine.watches import Watches
 from stream_vl_ros.errors import ConfigError, RequestError, StreamVLError
 from stream_vl_ros.msg import Event
+from stream_vl_ros.ros.handover import Handover
 from stream_vl_ros.ros.messages import to_time, wire
 from stream_vl_ros.ros.watch_parameters import (
     NAMES,
@@ -30,14 +28,12 @@ from stream_vl_ros.srv import Watch as WatchSrv
 COMMANDS = ("add", "list", "remove", "clear")
 EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
-_RclError = rclpy_implementation.RCLError
-
 
 class WatchDesk:
     """`~/watch`, `~/event` and the watches of the parameters. It needs no model: watches wait for one.
 
     Attributes:
-        watches: what the engine is to ask. Events reach the executor's thread by a guard condition.
+        watches: what the engine is to ask.
     """
 
     def __init__(self, node: Node, frame_id: Callable[[], str], broken: Callable[[], str]) -> None:
@@ -52,21 +48,13 @@ class WatchDesk:
             ConfigError: for a watch among the parameters that cannot work.
         """
         self._node, self._frame_id, self._broken = node, frame_id, broken
-        self._events: deque[WatchEvent] = deque()
-        self.watches = Watches(_declared(node), on_event=self._take)
+        self._events: Handover[WatchEvent] = Handover(node, self._publish)
+        self.watches = Watches(_declared(node), on_event=self._events.put)
         self._publisher = node.create_publisher(Event, "~/event", EVENT_QOS)
         self._service = node.create_service(WatchSrv, "~/watch", self._on_watch)
-        self._news = node.create_guard_condition(self._publish)
 
-    def _take(self, event: WatchEvent) -> None:
-        # On the engine's thread.
-        self._events.append(event)
-        with contextlib.suppress(_RclError, ReferenceError):  # shut down meanwhile
-            self._news.trigger()
-
-    def _publish(self) -> None:
-        while self._events:
-            self._publisher.publish(event_message(self._events.popleft(), self._frame_id()))
+    def _publish(self, event: WatchEvent) -> None:
+        self._publisher.publish(event_message(event, self._frame_id()))
 
     def _on_watch(self, request: WatchSrv.Request, response: WatchSrv.Response) -> WatchSrv.Response:
         try:
