@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stream_vl_ros.engine.question import Question, Turn
     from stream_vl_ros.engine.runner import EngineRunner
     from stream_vl_ros.engine.runner_state import RunnerStatus
+    from stream_vl_ros.engine.sharing import Sharing
     from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
     from stream_vl_ros.engine.video_file import VideoFile, open_video, watch_file
     from stream_vl_ros.engine.watch import Watch, WatchEvent
@@ -37,6 +38,7 @@ _HOMES = {
     "Question": "question",
     "RunnerConfig": "config",
     "RunnerStatus": "runner_state",
+    "Sharing": "sharing",
     "StreamConfig": "config",
     "StreamSnapshot": "stream",
     "Turn": "question",
@@ -65,6 +67,7 @@ __all__ = [
     "Question",
     "RunnerConfig",
     "RunnerStatus",
+    "Sharing",
     "StreamConfig",
     "StreamSnapshot",
     "Turn",

@@ -28,6 +28,7 @@ from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.prompt import text_ids
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
+from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.engine.watch import Watch
@@ -66,11 +67,16 @@ class EngineRunner:
         config: RunnerConfig | None = None,
         dialogues: DialogueConfig | None = None,
         watches: Watches | None = None,
+        share: Share | None = None,
     ) -> None:
-        """A runner that is not started yet; the stream, and the standing questions, are its own from now on."""
+        """A runner that is not started yet; the stream, and the standing questions, are its own from now on.
+
+        Runners whose streams share a model have a `share` each, of one `Sharing`.
+        """
         self.config = config or RunnerConfig()
         self.dialogues = Dialogues(lambda text: len(text_ids(stream.model.tokenizer, text)), dialogues)
         self._stream = stream
+        self._share = share or Sharing().member()
         self._shared = Shared()
         waiting = len(stream.pending)
         self._shared.frames.received = self._shared.frames.pending = waiting
@@ -319,8 +325,12 @@ class EngineRunner:
                         shared.changed.wait_for(self._has_work, self._until_flush())
                     if shared.closing:
                         break
-                spent = self._take_in()
-                self._decode(spent + self._look())
+                with self._share:
+                    spent = self._take_in()
+                    self._share.offer()
+                    spent += self._look()
+                    self._share.offer()
+                    self._decode(spent)
         except BaseException as error:
             log.exception("the engine stopped")
             self._note_problem(f"the engine stopped: {type(error).__name__}: {error}; restart the node")
@@ -454,12 +464,15 @@ class EngineRunner:
     def _decode(self, spent: float) -> None:
         """Write tokens for this engine's share of the time, at least one; all the time while nothing else waits."""
         share = self.config.decode_share
-        until = time.perf_counter() + spent * share / (1 - share)
+        left = spent * share / (1 - share)
         while self._answering:
+            started = time.perf_counter()
             self._answering.step()
+            left -= time.perf_counter() - started
             with self._shared.changed:
-                if self._shared.closing or (self._has_work() and time.perf_counter() >= until):
+                if self._shared.closing or (self._has_work() and left <= 0):
                     return
+            self._share.offer()
 
     def _remember(self, request: Request, answer: Answer) -> bool:
         """Make a turn part of the stream. A turn about video that was forgotten meanwhile is not."""

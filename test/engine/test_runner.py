@@ -12,6 +12,7 @@ import pytest
 
 from stream_vl_ros.engine import Finish, Question, RunnerConfig, StreamConfig, Turn, VideoStream
 from stream_vl_ros.engine.runner import EngineRunner
+from stream_vl_ros.engine.sharing import Sharing
 from stream_vl_ros.errors import EngineClosedError, FrameError, NoVideoError, RequestError
 
 SECOND = 1_000_000_000
@@ -572,3 +573,61 @@ def test_a_turn_about_video_that_was_gone_back_from_is_not_remembered(endless, v
         runner.recall("kitchen").result(20)
         assert not asked.result(60).remembered
         assert runner.call(lambda s: s.signature()).result(20) == before
+
+
+def test_streams_share_one_model(loaded, endless, video):
+    """Two runners on one model at the same time: each answer is the one that its stream gives alone."""
+    sharing = Sharing()
+    other = video[::-1].copy()
+    expected = []
+    for clip in (video, other):
+        alone = VideoStream(endless, StreamConfig(target_fps=0))
+        alone.append(clip, [i / 2 for i in range(len(clip))])
+        expected.append(alone.ask(LONG.text, max_new_tokens=100).token_ids)
+    settings = RunnerConfig(flush_after=0.2, queue_policy="block")
+    runners = [
+        EngineRunner(VideoStream(endless, StreamConfig(target_fps=0)), settings, share=sharing.member())
+        for _ in range(2)
+    ]
+    with runners[0] as front, runners[1] as rear:
+        pushers = [threading.Thread(target=push, args=pair) for pair in ((front, video), (rear, other))]
+        for pusher in pushers:
+            pusher.start()
+        early = [runner.ask(LONG) for runner in (front, rear) for _ in range(3)]
+        for pusher in pushers:
+            pusher.join(30)
+        late = [runner.ask(replace(LONG, max_new_tokens=100)).result(60).token_ids for runner in (front, rear)]
+        assert late == expected
+        for future in early:
+            assert future.exception(60) is None or isinstance(future.exception(), NoVideoError)
+        assert settled(front, 0).frames.ingested == settled(rear, 0).frames.ingested == 40
+
+
+def test_a_busy_stream_does_not_starve_another(loaded, endless, video):
+    """Frames without end on one; the other one's answer is written meanwhile."""
+    sharing = Sharing()
+    settings = RunnerConfig(flush_after=0.2, queue_policy="block", queue_frames=8)
+    busy = EngineRunner(VideoStream(endless, StreamConfig(target_fps=0)), settings, share=sharing.member())
+    calm = EngineRunner(VideoStream(endless, StreamConfig(target_fps=0)), settings, share=sharing.member())
+    stop = threading.Event()
+
+    def flood() -> None:
+        i = 0
+        while not stop.is_set():
+            busy.push(video[i % 40], i * SECOND // 2)
+            i += 1
+
+    with busy, calm:
+        push(calm, video[:8])
+        settled(calm, 0)
+        pusher = threading.Thread(target=flood)
+        pusher.start()
+        try:
+            before = busy.status().frames.ingested
+            answer = calm.ask(LONG).result(60)
+            during = busy.status().frames.ingested - before
+        finally:
+            stop.set()
+            pusher.join(20)
+    assert len(answer.token_ids) == 300
+    assert during >= 8, "and the busy one went on meanwhile"
