@@ -104,7 +104,7 @@ class Session:
 
     def _load(self) -> None:
         begin = time.monotonic()
-        while not (self.status.state == "ready" and self.status.service):
+        while not (self.status.state == "active" and self.status.service):
             seconds = time.monotonic() - begin
             if self.status.state == "error":
                 raise DemoError(f"The node cannot load model {self._plan.model!r}: {self.status.message}")

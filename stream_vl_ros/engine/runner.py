@@ -528,3 +528,5 @@ class EngineRunner:
             elif isinstance(item, Control):
                 reject(item.future, closed_error())
         self._answering.close()
+        # The questions outlive the runner, and must not keep it.
+        self._watching.watches.notify(lambda: None)

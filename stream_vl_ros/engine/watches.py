@@ -97,6 +97,11 @@ class Watches:
             self._standing[watch.name] = Standing(watch)
         self._on_new()
 
+    def check(self, watch: Watch) -> None:
+        """Raise what `add` would raise now."""
+        with self._lock:
+            check_new(watch.name, list(self._standing), MAX_WATCHES)
+
     def remove(self, name: str) -> bool:
         """Ask this no longer. Returns whether there was one of that name; nothing is told of it afterwards."""
         with self._lock:

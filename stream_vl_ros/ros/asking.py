@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from builtin_interfaces.msg import Time
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -16,42 +17,42 @@ from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.handover import Handover
-from stream_vl_ros.ros.messages import answer_message, fill_response, wire
+from stream_vl_ros.ros.messages import answer_message, combine, fill_response, refuse, wire
+from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
+from stream_vl_ros.ros.streams import selected
 from stream_vl_ros.srv import Ask
 
 if TYPE_CHECKING:
+    from stream_vl_ros.ros.camera_stream import CameraStream
     from stream_vl_ros.ros.session import Session
 
 
+Answered: TypeAlias = Ask.Response | AskStream.Result  # they have the same fields
+Asked: TypeAlias = Ask.Request | AskStream.Goal
+
+
 class Asking:
-    """Hands questions to the session and their answers back; any number of them at once."""
+    """Hands questions to the sessions and their answers back; any number of them at once."""
 
     def __init__(
-        self,
-        node: Node,
-        *,
-        session: Callable[[], Session],
-        before: Callable[[], None],
-        frame_id: Callable[[], str],
-        told: Callable[[AnswerMsg], None],
+        self, node: Node, streams: Mapping[str, CameraStream], session: Callable[[CameraStream], Session]
     ) -> None:
         """Offers the service and the action.
 
         Args:
             node: whose they are.
+            streams: what can be asked about, by name.
             session: what answers; raises `StreamVLError` while there is none.
-            before: called before a question is handed over: it must not overtake images that are here already.
-            frame_id: of the newest image.
-            told: called with every answer that is published.
         """
-        self._node = node
-        self._session, self._before, self._frame_id, self._told = session, before, frame_id, told
+        self._node, self._streams, self._session = node, streams, session
         self._count = 0
-        self._running: dict[bytes, Future[Any]] = {}  # of goals that are being answered, by id
+        self._running: dict[bytes, list[Future[Any]]] = {}  # of goals that are being answered, by id
         together = ReentrantCallbackGroup()
-        self._publisher = node.create_publisher(AnswerMsg, "~/answer", 10)
-        self._service = node.create_service(Ask, "~/ask", self._on_ask, callback_group=together)
-        self._written: Handover[tuple[ServerGoalHandle, str]] = Handover(node, self._tell, together)
+        self._publisher = node.create_publisher(AnswerMsg, "~/answer", EVENT_QOS)
+        self._service = node.create_service(
+            Ask, "~/ask", self._on_ask, qos_profile=SERVICE_QOS, callback_group=together
+        )
+        self._written: Handover[tuple[ServerGoalHandle, str, str]] = Handover(node, self._tell, together)
         self._action = ActionServer(
             node,
             AskStream,
@@ -59,6 +60,10 @@ class Asking:
             execute_callback=self._on_goal,
             cancel_callback=self._on_cancel,
             callback_group=together,
+            goal_service_qos_profile=SERVICE_QOS,
+            result_service_qos_profile=SERVICE_QOS,
+            cancel_service_qos_profile=SERVICE_QOS,
+            feedback_pub_qos_profile=SERVICE_QOS,
         )
 
     def close(self) -> None:
@@ -82,50 +87,82 @@ class Asking:
         return result
 
     def _on_cancel(self, goal: ServerGoalHandle) -> CancelResponse:
-        future = self._running.get(_id(goal))
-        if future is not None:
+        for future in self._running.get(_id(goal), ()):
             future.cancel()
         return CancelResponse.ACCEPT
 
-    async def _answer(
-        self,
-        request: Ask.Request | AskStream.Goal,
-        response: Ask.Response | AskStream.Result,
-        goal: ServerGoalHandle | None,
-    ) -> None:
-        """Fill in the response, and publish it."""
+    async def _answer(self, request: Asked, response: Answered, goal: ServerGoalHandle | None) -> None:
+        """Fill in the response, and publish the answers."""
         self._count += 1
         number = self._count
-        self._before()
-        pieces: list[str] = []
-
-        def written(text: str) -> None:
-            pieces.append(text)
-            self._written.put((goal, text))
-
         try:
-            future = self._session().ask(request, None if goal is None else written)
-            if goal is not None:
-                self._running[_id(goal)] = future
-                if goal.is_cancel_requested:
-                    future.cancel()
-            fill_response(response, await awaitable(self._node, future))
+            streams = selected(self._streams, request.stream)
         except StreamVLError as error:
-            response.success, response.error = False, wire(str(error))
-            response.answer = wire("".join(pieces))
-            self._node.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
+            self._note(request, error)
+            refuse(response, error)
+            self._publisher.publish(answer_message(number, "", request, response, "", self._now()))
+            return
+        # A question must not overtake images that are here already.
+        for stream in streams:
+            stream.camera.take_waiting()
+        questions = [_Question(self, stream, request, goal) for stream in streams]
+        if goal is not None:
+            self._running[_id(goal)] = [q.future for q in questions if q.future is not None]
+            if goal.is_cancel_requested:
+                self._on_cancel(goal)
+        try:
+            parts = [await question.part() for question in questions]
         finally:
             if goal is not None:
                 self._running.pop(_id(goal), None)
-        now = self._node.get_clock().now().to_msg()
-        message = answer_message(number, request, response, self._frame_id(), now)
-        self._publisher.publish(message)
-        self._told(message)
+        combine(response, [stream.name for stream in streams], parts)
+        for stream, part in zip(streams, parts, strict=True):
+            message = answer_message(number, stream.name, request, part, stream.frame_id, self._now())
+            self._publisher.publish(message)
+            stream.debug_image.answer(message)
 
-    def _tell(self, written: tuple[ServerGoalHandle, str]) -> None:
-        goal, text = written
+    def _now(self) -> Time:
+        return self._node.get_clock().now().to_msg()
+
+    def _note(self, request: Asked, error: Exception) -> None:
+        self._node.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
+
+    def _tell(self, written: tuple[ServerGoalHandle, str, str]) -> None:
+        goal, stream, text = written
         if goal.is_active:
-            goal.publish_feedback(AskStream.Feedback(text=wire(text)))
+            goal.publish_feedback(AskStream.Feedback(stream=stream, text=wire(text)))
+
+
+class _Question:
+    """A question that one stream was asked, from then on."""
+
+    def __init__(self, asking: Asking, stream: CameraStream, request: Asked, goal: ServerGoalHandle | None) -> None:
+        self._asking, self._request = asking, request
+        self._pieces: list[str] = []
+        self._refused: StreamVLError | None = None
+        self.future: Future[Any] | None = None
+
+        def written(text: str) -> None:
+            self._pieces.append(text)
+            asking._written.put((goal, stream.name, text))
+
+        try:
+            self.future = asking._session(stream).ask(request, None if goal is None else written)
+        except StreamVLError as error:
+            self._refused = error
+
+    async def part(self) -> Ask.Response:
+        """What came of it."""
+        part = Ask.Response()
+        try:
+            if self.future is None:
+                assert self._refused is not None
+                raise self._refused
+            fill_response(part, await awaitable(self._asking._node, self.future))
+        except StreamVLError as error:
+            refuse(part, error, "".join(self._pieces))
+            self._asking._note(self._request, error)
+        return part
 
 
 def _id(goal: ServerGoalHandle) -> bytes:

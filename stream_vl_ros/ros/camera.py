@@ -66,10 +66,7 @@ class Camera:
         self.frame_id = ""
         self._subscription: Subscription | None = None
         self._message: type = Image
-        self._qos = QoSProfile(
-            depth=settings.depth,
-            reliability=ReliabilityPolicy.RELIABLE if settings.reliable else ReliabilityPolicy.BEST_EFFORT,
-        )
+        self._qos = _qos(settings)
         self._matched = False  # the QoS was changed to what publishers offer
         self._last = time.monotonic()
         self._told = 0.0  # seconds of silence when it was last logged
@@ -83,9 +80,20 @@ class Camera:
         """Publishers that the topic has now."""
         return int(self._node.count_publishers(self.topic))
 
+    def use(self, settings: CameraSettings) -> None:
+        """Watch in this way: of an open camera only the timeout changes, the rest when it is opened again.
+
+        Raises `ConfigError` for what is no name of a topic; nothing changes then.
+        """
+        topic = _resolved(self._node, settings.topic)
+        self._settings = settings
+        if not self.is_open:
+            self.topic = topic
+
     def open(self) -> None:
         """Subscribe."""
         self._last, self._told = time.monotonic(), 0.0
+        self._qos, self._matched = _qos(self._settings), False
         self._message = self._wanted()
         self._subscribe()
 
@@ -173,6 +181,11 @@ class Camera:
         )
         self.close()
         self._subscribe()
+
+
+def _qos(settings: CameraSettings) -> QoSProfile:
+    reliability = ReliabilityPolicy.RELIABLE if settings.reliable else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=settings.depth, reliability=reliability)
 
 
 def _resolved(node: Node, topic: str) -> str:

@@ -31,15 +31,16 @@ _RclError = rclpy_implementation.RCLError
 class DebugImage:
     """Draws on a thread of its own, and only while somebody subscribes; pictures that come too fast are left out."""
 
-    def __init__(self, node: Node, options: ImageOptions) -> None:
+    def __init__(self, node: Node, topic: str, options: ImageOptions) -> None:
         """Offer the topic.
 
         Args:
             node: whose it is.
+            topic: its name.
             options: how images are decoded.
         """
-        self._node, self._options = node, options
-        self._publisher = node.create_publisher(Image, "~/debug_image", QoSProfile(depth=2))
+        self.options = options
+        self._publisher = node.create_publisher(Image, topic, QoSProfile(depth=2))
         self._changed = threading.Condition()
         self._message: ImageMessage | None = None
         self._text = ""
@@ -78,7 +79,7 @@ class DebugImage:
                 self._publisher.publish(self._drawn(message))
 
     def _drawn(self, message: ImageMessage) -> Image:
-        pixels = draw(picture_of(message, self._options), self._text)
+        pixels = draw(picture_of(message, self.options), self._text)
         height, width, _ = pixels.shape
         out = Image(header=message.header, height=height, width=width, encoding="rgb8", step=width * 3)
         out.data = pixels.tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builtin_interfaces.msg import Time
@@ -42,8 +43,8 @@ def cut_short(answer: Answer) -> str:
     return "" if answer.complete else f"the answer was {answer.finish.value}"
 
 
-def fill_response(response: Ask.Response | AskStream.Result, answer: Answer) -> None:
-    """The service's response to an answer, or the action's result, which has the same fields."""
+def fill_response(response: Ask.Response, answer: Answer) -> None:
+    """What one stream answered."""
     response.success = answer.complete
     response.answer = wire(answer.text)
     response.remembered = answer.remembered
@@ -59,22 +60,60 @@ def fill_response(response: Ask.Response | AskStream.Result, answer: Answer) -> 
     response.cache_bytes = answer.moment.cache_bytes
 
 
+def refuse(response: Ask.Response | AskStream.Result, error: Exception, written: str = "") -> None:
+    """A question that was not answered: why, and what was written before it failed."""
+    response.success, response.error, response.answer = False, wire(str(error)), wire(written)
+
+
+def combine(response: Ask.Response | AskStream.Result, names: Sequence[str], parts: Sequence[Ask.Response]) -> None:
+    """The response to a question, from what each of the streams answered."""
+    response.streams = list(names)
+    response.answers = [p.answer for p in parts]
+    response.errors = [p.error for p in parts]
+    if len(parts) == 1:
+        for name in _OF_ONE:
+            setattr(response, name, getattr(parts[0], name))
+        return
+    response.success = all(p.success for p in parts)
+    response.answer = _labelled(names, response.answers)
+    response.error = _labelled(names, response.errors)
+    response.remembered = all(p.remembered for p in parts)
+    response.scores = [score for p in parts for score in p.scores]
+    saw = [p for p in parts if p.frames_seen]
+    if saw:
+        response.first_stamp = min((p.first_stamp for p in saw), key=to_ns)
+        response.last_stamp = max((p.last_stamp for p in saw), key=to_ns)
+        response.ttft = min(p.ttft for p in saw)
+    response.total_time = max(p.total_time for p in parts)
+    for name in ("frames_seen", "answer_tokens", "cache_tokens", "cache_bytes"):
+        setattr(response, name, sum(getattr(p, name) for p in parts))
+
+
+_OF_ALL = ("streams", "answers", "errors")
+_OF_ONE = [name for name in Ask.Response.get_fields_and_field_types() if name not in _OF_ALL]
+
+
+def _labelled(names: Sequence[str], texts: Sequence[str]) -> str:
+    return "\n".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True) if text)
+
+
 def answer_message(
     number: int,
+    stream: str,
     request: Ask.Request | AskStream.Goal,
     response: Ask.Response | AskStream.Result,
     frame_id: str,
     now: Time,
 ) -> AnswerMsg:
-    """What is published of a request and its response."""
+    """What is published of a request and what one stream answered."""
     message = AnswerMsg()
     message.header.stamp = response.last_stamp if response.frames_seen else now
     message.header.frame_id = frame_id
-    message.id = number
+    message.id, message.stream = number, stream
     message.question = request.question
     message.choices = request.choices
     message.dialogue = request.dialogue
-    for name in Ask.Response.get_fields_and_field_types():
+    for name in _OF_ONE:
         setattr(message, name, getattr(response, name))
     return message
 

@@ -9,24 +9,27 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT, RunnerConfig, StreamConfig
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros.image_options import ImageOptions
 
 Value = str | int | float | bool
+Changes = Literal["live", "unconfigured", "never"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of the node, all of them read when it starts.
+    """One parameter of the node.
 
     Attributes:
         default: its value unless set; also gives the type.
         description: one sentence with the unit.
         low, high: allowed range of a number, both included; None for no bound.
         allowed: allowed values of a string; empty for any.
+        changes: when it may be changed: at any moment with effect at once, while the node is not configured, or never.
+        shared: whether it is the same for all streams; the others can be set for a stream of its own.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     allowed: tuple[str, ...] = ()
+    changes: Changes = "unconfigured"
+    shared: bool = False
 
     def check(self, value: Value) -> Value:
         """`value` in the parameter's type, if it is allowed. Raises `ConfigError` with the reason otherwise.
@@ -64,18 +69,32 @@ _STREAM, _RUNNER = StreamConfig(), RunnerConfig()
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
+        "autostart",
+        True,
+        "Configure and activate at once; with false that is left to a lifecycle manager, or to `ros2 lifecycle set`.",
+        changes="never",
+        shared=True,
+    ),
+    Parameter(
         "model",
         "embedded",
         "Checkpoint: 'embedded' (comes with the package), 'random' (answers mean nothing), a folder, or a hub id.",
+        shared=True,
     ),
-    Parameter("device", "auto", "Where the model runs: 'auto' (CUDA if there is one), 'cpu', 'cuda', 'cuda:1', ..."),
+    Parameter(
+        "device",
+        "auto",
+        "Where the model runs: 'auto' (CUDA if there is one), 'cpu', 'cuda', 'cuda:1', ...",
+        shared=True,
+    ),
     Parameter(
         "dtype",
         "auto",
         "Precision: 'auto' is bfloat16 on CUDA and float32 on the CPU.",
         allowed=("auto", "float32", "bfloat16", "float16"),
+        shared=True,
     ),
-    Parameter("cpu_threads", 0, "Threads that PyTorch uses on the CPU; 0 is half of the cores.", 0, 1024),
+    Parameter("cpu_threads", 0, "Threads that PyTorch uses on the CPU; 0 is half of the cores.", 0, 1024, shared=True),
     Parameter("image_topic", "/camera/image_raw", "Topic of images to watch."),
     Parameter(
         "image_transport",
@@ -89,6 +108,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Metres at which a depth image (16UC1, 32FC1) is darkest; what is farther looks the same.",
         0.01,
         10000.0,
+        changes="live",
     ),
     Parameter(
         "qos_reliability",
@@ -103,6 +123,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Seconds without an image after which the node says what it sees of the topic; 0 never does.",
         0.0,
         3600.0,
+        changes="live",
     ),
     Parameter(
         "target_fps",
@@ -110,14 +131,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Frames per second to keep, by header stamp; 0 keeps every frame.",
         0.0,
         1000.0,
+        changes="live",
     ),
-    Parameter("chunk_frames", _STREAM.chunk_frames, "Frames that are encoded together.", 1, 256),
+    Parameter("chunk_frames", _STREAM.chunk_frames, "Frames that are encoded together.", 1, 256, changes="live"),
     Parameter(
         "flush_after",
         _RUNNER.flush_after,
         "Seconds that a frame waits for its chunk to fill up before it is encoded without.",
         0.01,
         3600.0,
+        changes="live",
     ),
     Parameter(
         "max_pixels",
@@ -126,7 +149,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         0,
         10**8,
     ),
-    Parameter("system_prompt", DEFAULT_SYSTEM_PROMPT, "Text of the system turn in front of the video."),
+    Parameter(
+        "system_prompt",
+        DEFAULT_SYSTEM_PROMPT,
+        "Text of the system turn in front of the video; a change begins the memory anew.",
+        changes="live",
+    ),
     Parameter(
         "text_base",
         _STREAM.text_base,
@@ -138,12 +166,23 @@ PARAMETERS: tuple[Parameter, ...] = (
         _STREAM.eviction,
         "What is forgotten when a budget is used up: nothing (frames are refused), the oldest, or the least important.",
         allowed=("none", "window", "importance"),
+        changes="live",
     ),
     Parameter(
-        "budget_tokens", _STREAM.budget_tokens, "Tokens that the memory holds at the most; 0 is no limit.", 0, 10**9
+        "budget_tokens",
+        _STREAM.budget_tokens,
+        "Tokens that the memory holds at the most; 0 is no limit.",
+        0,
+        10**9,
+        changes="live",
     ),
     Parameter(
-        "budget_mib", _STREAM.budget_mib, "MiB that the KV cache takes at the most; 0 is no limit.", 0.0, 10.0**7
+        "budget_mib",
+        _STREAM.budget_mib,
+        "MiB that the KV cache takes at the most; 0 is no limit.",
+        0.0,
+        10.0**7,
+        changes="live",
     ),
     Parameter(
         "budget_seconds",
@@ -151,9 +190,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Seconds of video that the memory is as large as; 0 is no limit. The tightest budget counts.",
         0.0,
         10.0**7,
+        changes="live",
     ),
     Parameter(
-        "sink_frames", _STREAM.sink_frames, "Frames at the beginning of the video that are never forgotten.", 0, 10**6
+        "sink_frames",
+        _STREAM.sink_frames,
+        "Frames at the beginning of the video that are never forgotten.",
+        0,
+        10**6,
+        changes="live",
     ),
     Parameter(
         "recent_share",
@@ -161,6 +206,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "With 'importance': part of the budget for the most recent frames, kept in full.",
         0.0,
         1.0,
+        changes="live",
     ),
     Parameter(
         "novelty_share",
@@ -168,6 +214,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "With 'importance': part of what is kept of older frames because recent ones do not repeat it.",
         0.0,
         1.0,
+        changes="live",
     ),
     Parameter(
         "max_position",
@@ -175,6 +222,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Temporal position beyond which positions are moved back, with eviction; 0 is the checkpoint's trained range.",
         0,
         10**9,
+        changes="live",
     ),
     Parameter(
         "still_threshold",
@@ -182,6 +230,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Mean change in grey levels below which a piece of picture is not read again; 0 reads everything.",
         0.0,
         255.0,
+        changes="live",
     ),
     Parameter(
         "still_refresh",
@@ -189,9 +238,15 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Seconds after which an unchanged piece is read again.",
         0.01,
         86400.0,
+        changes="live",
     ),
     Parameter(
-        "queue_frames", _RUNNER.queue_frames, "Frames that may wait for the engine; the oldest is dropped.", 1, 10**6
+        "queue_frames",
+        _RUNNER.queue_frames,
+        "Frames that may wait for the engine; the oldest is dropped.",
+        1,
+        10**6,
+        changes="live",
     ),
     Parameter(
         "decode_share",
@@ -199,22 +254,41 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Part of the engine's time that goes to writing answers while frames wait.",
         0.01,
         0.99,
+        changes="live",
+        shared=True,
     ),
     Parameter(
-        "max_questions", _RUNNER.max_questions, "Questions waiting or being answered; one more is refused.", 1, 10000
+        "max_questions",
+        _RUNNER.max_questions,
+        "Questions waiting or being answered; one more is refused.",
+        1,
+        10000,
+        changes="live",
     ),
-    Parameter("max_new_tokens", 128, "Longest free answer, in tokens, unless the request says otherwise.", 1, 100000),
+    Parameter(
+        "max_new_tokens",
+        128,
+        "Longest free answer, in tokens, unless the request says otherwise.",
+        1,
+        100000,
+        changes="live",
+        shared=True,
+    ),
     Parameter(
         "ask_timeout",
         60.0,
         "Seconds after which an answer is cut off, unless the request says otherwise.",
         0.01,
         86400.0,
+        changes="live",
+        shared=True,
     ),
     Parameter(
         "publish_signature",
         False,
         "Fill cache_signature in ~/status: a checksum over the whole KV cache every second, for tests.",
+        changes="live",
+        shared=True,
     ),
 )
 
@@ -251,14 +325,15 @@ def _some(values: Values, *names: str) -> dict[str, Any]:
 
 def markdown() -> str:
     """The table of all parameters for the README."""
-    lines = ["| parameter | default | allowed | meaning |", "|---|---|---|---|"]
+    lines = ["| parameter | default | allowed | changes | meaning |", "|---|---|---|---|---|"]
     for p in PARAMETERS:
         if p.allowed:
             allowed = ", ".join(p.allowed)
         else:
             allowed = "" if p.low is None or p.high is None else f"{p.low:g} to {p.high:g}"
         default = str(p.default).lower() if isinstance(p.default, bool) else p.default
-        lines.append(f"| `{p.name}` | `{default}` | {allowed} | {p.description} |")
+        changes = p.changes if p.shared else f"{p.changes}, per stream"
+        lines.append(f"| `{p.name}` | `{default}` | {allowed} | {changes} | {p.description} |")
     return "\n".join(lines)
 
 

@@ -2,69 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from stream_vl_ros.errors import StreamVLError
+from stream_vl_ros.errors import RequestError, StreamVLError
 from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.messages import wire
+from stream_vl_ros.ros.qos import SERVICE_QOS
+from stream_vl_ros.ros.stream_parameters import ALL
+from stream_vl_ros.ros.streams import selected
 from stream_vl_ros.srv import Memory
 
 if TYPE_CHECKING:
+    from stream_vl_ros.ros.camera_stream import CameraStream
     from stream_vl_ros.ros.session import Session
+
+T = TypeVar("T")
 
 
 class Remembering:
-    """Offers `~/reset`, `~/snapshot`, `~/restore` and `~/discard`."""
+    """Offers `~/reset`, `~/snapshot`, `~/restore` and `~/discard`; with several streams also `~/NAME/reset`."""
 
-    def __init__(self, node: Node, *, session: Callable[[], Session], before: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, streams: Mapping[str, CameraStream], session: Callable[[CameraStream], Session]
+    ) -> None:
         """Offers the services.
 
         Args:
             node: whose they are.
-            session: what remembers; raises `StreamVLError` while there is none.
-            before: called first: a request must not overtake images that are here already.
+            streams: what remembers, by name.
+            session: its memory; raises `StreamVLError` while there is none.
         """
-        self._node, self._session, self._before = node, session, before
+        self._node, self._streams, self._session = node, streams, session
         together = ReentrantCallbackGroup()
+        resets = {"~/reset": ALL} | {stream.topic("reset"): name or ALL for name, stream in streams.items()}
         self._services = [
-            node.create_service(Trigger, "~/reset", self._on_reset, callback_group=together),
-            node.create_service(Memory, "~/snapshot", self._on_snapshot, callback_group=together),
-            node.create_service(Memory, "~/restore", self._on_restore, callback_group=together),
-            node.create_service(Memory, "~/discard", self._on_discard, callback_group=together),
+            *(
+                node.create_service(
+                    Trigger,
+                    topic,
+                    functools.partial(self._on_reset, name),
+                    qos_profile=SERVICE_QOS,
+                    callback_group=together,
+                )
+                for topic, name in resets.items()
+            ),
+            node.create_service(
+                Memory, "~/snapshot", self._on_snapshot, qos_profile=SERVICE_QOS, callback_group=together
+            ),
+            node.create_service(
+                Memory, "~/restore", self._on_restore, qos_profile=SERVICE_QOS, callback_group=together
+            ),
+            node.create_service(
+                Memory, "~/discard", self._on_discard, qos_profile=SERVICE_QOS, callback_group=together
+            ),
         ]
 
-    async def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._before()
+    async def _on_reset(self, name: str, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            await awaitable(self._node, self._session().reset())
+            await self._all(name, lambda session: session.reset())
             response.success, response.message = True, "all video is forgotten"
         except StreamVLError as error:
             response.success, response.message = False, wire(str(error))
         return response
 
     async def _on_snapshot(self, request: Memory.Request, response: Memory.Response) -> Memory.Response:
-        return await self._done(lambda session: session.keep(request.name), response)
+        return await self._done(request, lambda session: session.keep(request.name), response)
 
     async def _on_restore(self, request: Memory.Request, response: Memory.Response) -> Memory.Response:
-        return await self._done(lambda session: session.recall(request.name), response)
+        return await self._done(request, lambda session: session.recall(request.name), response)
 
     async def _on_discard(self, request: Memory.Request, response: Memory.Response) -> Memory.Response:
-        return await self._done(lambda session: session.discard(request.name), response)
+        return await self._done(request, lambda session: session.discard(request.name), response)
 
     async def _done(
-        self, action: Callable[[Session], Future[dict[str, int]]], response: Memory.Response
+        self, request: Memory.Request, action: Callable[[Session], Future[dict[str, int]]], response: Memory.Response
     ) -> Memory.Response:
-        self._before()
         try:
-            kept = await awaitable(self._node, action(self._session()))
-            response.names, response.tokens = [wire(name) for name in kept], list(kept.values())
+            for stream, kept in await self._all(request.stream, action):
+                response.streams += [stream] * len(kept)
+                response.names += [wire(name) for name in kept]
+                response.tokens = [*response.tokens, *kept.values()]
             response.success = True
         except StreamVLError as error:
             response.success, response.error = False, wire(str(error))
         return response
+
+    async def _all(self, name: str, action: Callable[[Session], Future[T]]) -> list[tuple[str, T]]:
+        """What the action gives for each of the streams that `name` means.
+
+        Raises `StreamVLError` if it fails for one; it is carried out for the others all the same.
+        """
+        streams = selected(self._streams, name)
+        # A request must not overtake images that are here already.
+        for stream in streams:
+            stream.camera.take_waiting()
+        futures = [(stream.name, action(session)) for stream, session in [(s, self._session(s)) for s in streams]]
+        results, errors = [], []
+        for stream_name, future in futures:
+            try:
+                results.append((stream_name, await awaitable(self._node, future)))
+            except StreamVLError as error:
+                errors.append(f"{stream_name}: {error}" if stream_name else str(error))
+        if errors:
+            raise RequestError("; ".join(errors))
+        return results

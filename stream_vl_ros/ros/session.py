@@ -1,11 +1,13 @@
-"""The engine behind the node: a loaded model and its running stream.
+"""The engine behind the node: a loaded model, and a running stream for each camera.
 
 Importing this module imports torch and transformers, which takes seconds: the node does it off its executor.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +22,7 @@ from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.loader import LoadedModel, load_model
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.runner import EngineRunner
+from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.engine.warmup import warm_up
@@ -31,28 +34,99 @@ from stream_vl_ros.ros.parameters import Value, image_options, runner_config, st
 from stream_vl_ros.ros.pictures import picture_of
 from stream_vl_ros.srv import Ask
 
+Values = Mapping[str, Value]
+
+
+class Engine:
+    """A model, and a session on it for each stream; they share its time fairly.
+
+    Attributes:
+        model: the model.
+        sessions: by name of the stream.
+    """
+
+    def __init__(self, model: LoadedModel, streams: Mapping[str, Values], watches: Mapping[str, Watches]) -> None:
+        """Start a session for each stream.
+
+        Args:
+            model: what they share.
+            streams: all parameters of each stream, checked.
+            watches: the standing questions of each stream.
+        """
+        self.model = model
+        sharing = Sharing()
+        self.sessions = {
+            name: Session(model, values, watches[name], sharing.member()) for name, values in streams.items()
+        }
+
+    @staticmethod
+    def open(
+        node: Values, streams: Mapping[str, Values], watches: Mapping[str, Watches], tell: Callable[[str], None]
+    ) -> Engine:
+        """Load the model and start.
+
+        Args:
+            node: the parameters of the node, checked.
+            streams, watches: see the constructor.
+            tell: called with what is being done.
+
+        Raises:
+            ModelLoadError: with the reason and a hint.
+        """
+        # Half of the cores: a small model is faster on few, and the camera and the middleware need the others.
+        torch.set_num_threads(int(node["cpu_threads"]) or max(1, len(os.sched_getaffinity(0)) // 2))
+        if not sys.stderr.isatty():
+            transformers.utils.logging.disable_progress_bar()
+        tell("reading the checkpoint")
+        model = load_model(str(node["model"]), device=str(node["device"]), dtype=str(node["dtype"]))
+        tell("a first chunk and a first question, so that the camera's do not wait for them")
+        for config in {stream_config(values) for values in streams.values()}:
+            warm_up(model, config)
+        return Engine(model, streams, watches)
+
+    def close(self, timeout: float) -> None:
+        """Stop all sessions, waiting `timeout` seconds for them together; questions that are not answered yet fail."""
+        for session in self.sessions.values():
+            session.stop()
+        for session in self.sessions.values():
+            session.close(timeout / len(self.sessions))
+
+    @staticmethod
+    def release() -> None:
+        """Give back the memory of engines that nobody refers to any more."""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        # glibc keeps what was freed in its arenas, which is tens of MiB of a small checkpoint's weights.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
 
 class Session:
-    """A model and one stream on the engine's thread. Safe to use from any thread."""
+    """One stream on an engine thread of its own. Safe to use from any thread."""
 
-    def __init__(self, model: LoadedModel, values: Mapping[str, Value], watches: Watches | None = None) -> None:
+    def __init__(
+        self, model: LoadedModel, values: Values, watches: Watches | None = None, share: Share | None = None
+    ) -> None:
         self.model = model
+        self._use(values)
+        stream = VideoStream(model, stream_config(values))
+        self._runner = EngineRunner(stream, runner_config(values), watches=watches, share=share)
+        self._runner.start()
+
+    def _use(self, values: Values) -> None:
         self._max_new_tokens = int(values["max_new_tokens"])
         self._timeout = float(values["ask_timeout"])
         self._image_options = image_options(values)
-        self._runner = EngineRunner(VideoStream(model, stream_config(values)), runner_config(values), watches=watches)
-        self._runner.start()
 
-    @staticmethod
-    def open(values: Mapping[str, Value], watches: Watches | None = None) -> Session:
-        """Load the model and start. Raises `ModelLoadError`."""
-        # Half of the cores: a small model is faster on few, and the camera and the middleware need the others.
-        torch.set_num_threads(int(values["cpu_threads"]) or max(1, len(os.sched_getaffinity(0)) // 2))
-        if not sys.stderr.isatty():
-            transformers.utils.logging.disable_progress_bar()
-        model = load_model(str(values["model"]), device=str(values["device"]), dtype=str(values["dtype"]))
-        warm_up(model, stream_config(values))
-        return Session(model, values, watches)
+    def reconfigure(self, values: Values) -> Future[str]:
+        """Work with these parameters from now on. The result says what became of the video, empty if nothing did."""
+        self._use(values)
+        return self._runner.reconfigure(stream_config(values), runner_config(values))
+
+    def check(self, values: Values) -> None:
+        """Raise `ConfigError` for parameters that could not work now."""
 
     def push(self, message: Image | CompressedImage) -> None:
         """Hand over an image; it is decoded on the engine's thread, if it is kept."""
@@ -121,6 +195,10 @@ class Session:
         message.device = str(self.model.adapter.device)
         message.dtype = str(self.model.adapter.dtype).removeprefix("torch.")
         return message
+
+    def stop(self) -> None:
+        """Take nothing more, without waiting."""
+        self._runner.close(0.0)
 
     def close(self, timeout: float) -> None:
         """Stop; questions that are not answered yet fail."""

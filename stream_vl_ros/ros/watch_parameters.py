@@ -14,6 +14,8 @@ from stream_vl_ros.errors import ConfigError, StreamVLError
 
 NAMES = "watches"
 GROUP = "watch"
+# Of the parameters of a watch, the one that says where it is asked, not what.
+STREAM = "stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ WATCH_PARAMETERS = (
         "It stops firing when the probability falls below threshold - hysteresis.",
     ),
     WatchParameter("min_interval", float, "0.0", "Seconds between two events, by header stamp; 0 tells every change."),
+    WatchParameter(STREAM, str, "all", "Camera that it is about, with several `streams`; each is asked on its own."),
 )
 NAMES_DESCRIPTION = f"Standing questions that are asked from the start; each name has its parameters {GROUP}.NAME.*"
 
@@ -62,6 +65,7 @@ EXAMPLE = """\
     #     threshold: 0.8
     #     hysteresis: 0.2
     #     min_interval: 5.0
+    #     stream: "front"
 """
 
 _KINDS = {str: "text", float: "a number", list: "a list of texts, such as ['yes', 'no']"}
@@ -103,7 +107,9 @@ def watch_of(name: str, values: Mapping[str, object]) -> Watch:
         full = f"{GROUP}.{name}.{parameter.name}"
         value = values.get(full)
         if value is not None:
-            given[parameter.name] = _typed(full, parameter, value)
+            typed = _typed(full, parameter, value)
+            if parameter.name != STREAM:
+                given[parameter.name] = typed
     if "question" not in given:
         raise ConfigError(f"parameter {GROUP}.{name}.question: not set, but {NAMES} names {name!r}; say what to ask")
     try:

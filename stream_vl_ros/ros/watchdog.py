@@ -27,8 +27,11 @@ def silence_report(node: Node, topic: str, wanted: str, qos: QoSProfile, seconds
     start = f"no image on {topic} for {seconds:.0f} s: "
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
+        own = f"{node.get_fully_qualified_name()}/"  # such as ~/debug_image
         similar = [
-            n for n, kinds in node.get_topic_names_and_types() if not {*IMAGE_TYPES}.isdisjoint(kinds) and n != topic
+            n
+            for n, kinds in node.get_topic_names_and_types()
+            if not {*IMAGE_TYPES}.isdisjoint(kinds) and n != topic and not n.startswith(own)
         ]
         known = f"image topics here are {', '.join(sorted(similar))}" if similar else "there is no image topic at all"
         return (

@@ -1,12 +1,11 @@
-"""Standing questions in ROS: the service that adds and removes them, the topic of their events, and parameters."""
+"""Standing questions in ROS: the service that adds and removes them, and the topic of their events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from stream_vl_ros.engine.watch import DEFAULT_HYSTERESIS, DEFAULT_OPTIONS, DEFAULT_THRESHOLD, Watch, WatchEvent
 from stream_vl_ros.engine.watches import Watches
@@ -14,71 +13,97 @@ from stream_vl_ros.errors import ConfigError, RequestError, StreamVLError
 from stream_vl_ros.msg import Event
 from stream_vl_ros.ros.handover import Handover
 from stream_vl_ros.ros.messages import to_time, wire
-from stream_vl_ros.ros.watch_parameters import (
-    NAMES,
-    NAMES_DESCRIPTION,
-    WATCH_PARAMETERS,
-    check_leftovers,
-    check_names,
-    parameter_names,
-    watch_of,
-)
+from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
+from stream_vl_ros.ros.settings import PlacedWatch
+from stream_vl_ros.ros.stream_parameters import ALL
+from stream_vl_ros.ros.streams import selected
 from stream_vl_ros.srv import Watch as WatchSrv
 
+if TYPE_CHECKING:
+    from stream_vl_ros.ros.camera_stream import CameraStream
+
 COMMANDS = ("add", "list", "remove", "clear")
-EVENT_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class WatchDesk:
-    """`~/watch`, `~/event` and the watches of the parameters. It needs no model: watches wait for one.
+    """`~/watch` and `~/event`. It needs no model: watches wait for one."""
 
-    Attributes:
-        watches: what the engine is to ask.
-    """
-
-    def __init__(self, node: Node, frame_id: Callable[[], str], broken: Callable[[], str]) -> None:
-        """Declare the parameters, and open service and topic.
+    def __init__(self, node: Node, broken: Callable[[], str]) -> None:
+        """Open service and topic.
 
         Args:
             node: whose they are.
-            frame_id: of the newest image.
-            broken: why there will never be a model; empty while there may be one.
-
-        Raises:
-            ConfigError: for a watch among the parameters that cannot work.
+            broken: why there will be no model for now; empty while there may be one.
         """
-        self._node, self._frame_id, self._broken = node, frame_id, broken
-        self._events: Handover[WatchEvent] = Handover(node, self._publish)
-        self.watches = Watches(_declared(node), on_event=self._events.put)
+        self._node, self._broken = node, broken
+        self._streams: Mapping[str, CameraStream] = {}
+        self._placed: dict[tuple[str, str], Watch] = {}  # by stream and name, those of the parameters
+        self._events: Handover[tuple[str, WatchEvent]] = Handover(node, self._publish)
         self._publisher = node.create_publisher(Event, "~/event", EVENT_QOS)
-        self._service = node.create_service(WatchSrv, "~/watch", self._on_watch)
+        self._service = node.create_service(WatchSrv, "~/watch", self._on_watch, qos_profile=SERVICE_QOS)
 
-    def _publish(self, event: WatchEvent) -> None:
-        self._publisher.publish(event_message(event, self._frame_id()))
+    def event(self, stream: str, event: WatchEvent) -> None:
+        """Let an event be published; from any thread."""
+        self._events.put((stream, event))
+
+    def serve(self, streams: Mapping[str, CameraStream]) -> None:
+        """These are the streams, by name."""
+        self._streams = streams
+
+    def place(self, placed: Iterable[PlacedWatch]) -> None:
+        """Let the watches of the parameters be these: others are removed, new and changed ones added anew.
+
+        Those that came through `~/watch` stay, unless one of the parameters has the name.
+        """
+        wanted: dict[tuple[str, str], Watch] = {}
+        for one in placed:
+            for stream in [one.stream] if one.stream else list(self._streams):
+                wanted[stream, one.watch.name] = one.watch
+        for key, watch in self._placed.items():
+            if wanted.get(key) != watch:
+                self._streams[key[0]].watches.remove(key[1])
+        for key, watch in wanted.items():
+            if self._placed.get(key) != watch:
+                watches = self._streams[key[0]].watches
+                watches.remove(watch.name)
+                watches.add(watch)
+        self._placed = wanted
+
+    def _publish(self, event: tuple[str, WatchEvent]) -> None:
+        name, what = event
+        self._publisher.publish(event_message(what, name, self._streams[name].frame_id))
 
     def _on_watch(self, request: WatchSrv.Request, response: WatchSrv.Response) -> WatchSrv.Response:
+        streams = list(self._streams.values())
         try:
-            self._perform(request)
+            streams = selected(self._streams, request.stream or ALL)
+            self._perform(request, streams)
             response.success = True
         except StreamVLError as error:
             response.error = wire(str(error))
             self._node.get_logger().warning(f"watch {request.name[:80]!r}, {request.command[:80]!r}: {error}")
-        return fill_list(response, self.watches)
+        return fill_list(response, {stream.name: stream.watches for stream in streams})
 
-    def _perform(self, request: WatchSrv.Request) -> None:
-        command = request.command
+    def _perform(self, request: WatchSrv.Request, streams: Sequence[CameraStream]) -> None:
+        command, everywhere = request.command, [stream.watches for stream in streams]
         if command == "add":
             if reason := self._broken():
                 raise RequestError(f"not ready: the model could not be loaded: {reason}")
-            self.watches.add(watch_from(request))
+            watch = watch_from(request)
+            for watches in everywhere:
+                watches.check(watch)
+            for watches in everywhere:
+                watches.add(watch)
         elif command == "remove":
-            if not self.watches.remove(request.name):
-                names = ", ".join(repr(r.watch.name) for r in self.watches.reports())
+            removed = [watches.remove(request.name) for watches in everywhere]
+            if not any(removed):
+                known = sorted({repr(r.watch.name) for watches in everywhere for r in watches.reports()})
                 raise ConfigError(
-                    f"name={request.name!r}: there is no watch of that name; there are: {names or 'none'}"
+                    f"name={request.name!r}: there is no watch of that name; there are: {', '.join(known) or 'none'}"
                 )
         elif command == "clear":
-            self.watches.clear()
+            for watches in everywhere:
+                watches.clear()
         elif command != "list":
             raise ConfigError(f"command={command!r}: must be one of {', '.join(COMMANDS)}")
 
@@ -96,9 +121,10 @@ def watch_from(request: WatchSrv.Request) -> Watch:
     )
 
 
-def fill_list(response: WatchSrv.Response, watches: Watches) -> WatchSrv.Response:
-    """The watches as they stand."""
-    reports = watches.reports()
+def fill_list(response: WatchSrv.Response, streams: Mapping[str, Watches]) -> WatchSrv.Response:
+    """The watches of streams as they stand."""
+    placed = [(name, report) for name, watches in streams.items() for report in watches.reports()]
+    response.streams, reports = [name for name, _ in placed], [report for _, report in placed]
     response.names = [r.watch.name for r in reports]
     response.questions = [wire(r.watch.question) for r in reports]
     response.fires_on = [wire(r.watch.fires_on) for r in reports]
@@ -113,13 +139,13 @@ def fill_list(response: WatchSrv.Response, watches: Watches) -> WatchSrv.Respons
     return response
 
 
-def event_message(event: WatchEvent, frame_id: str) -> Event:
+def event_message(event: WatchEvent, stream: str, frame_id: str) -> Event:
     """What is published of an event."""
     watch = event.watch
     message = Event()
     message.header.stamp = message.last_stamp = to_time(event.moment.last_stamp_ns)
     message.header.frame_id = frame_id
-    message.name = watch.name
+    message.stream, message.name = stream, watch.name
     message.question = wire(watch.question)
     message.fired = event.fired
     message.fires_on = wire(watch.fires_on)
@@ -134,19 +160,3 @@ def event_message(event: WatchEvent, frame_id: str) -> Event:
     message.previous_stamp = to_time(event.previous_stamp_ns)
     message.time = event.seconds
     return message
-
-
-def _declared(node: Node) -> list[Watch]:
-    """The watches that the parameters name."""
-    descriptor = ParameterDescriptor(description=NAMES_DESCRIPTION, read_only=True, dynamic_typing=True)
-    names = check_names(node.declare_parameter(NAMES, [], descriptor).value)
-    # rclpy tells nobody which parameters were given but not declared.
-    check_leftovers(getattr(node, "_parameter_overrides", {}), names)
-    watches = []
-    for name in names:
-        values = {}
-        for full, parameter in zip(parameter_names(name), WATCH_PARAMETERS, strict=True):
-            about = ParameterDescriptor(description=parameter.description, read_only=True, dynamic_typing=True)
-            values[full] = node.declare_parameter(full, None, about).value
-        watches.append(watch_of(name, values))
-    return watches

@@ -56,7 +56,7 @@ def live(ros_env: Env, tmp_path: Path) -> Iterator[tuple[Child, Until]]:
                 return event
 
     try:
-        until(lambda e: e["event"] == "status" and e["state"] == "ready" and e["service"], 90)
+        until(lambda e: e["event"] == "status" and e["state"] == "active" and e["service"], 90)
         yield asker, until
     finally:
         end_all((node, asker))

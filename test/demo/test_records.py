@@ -10,7 +10,7 @@ import pytest
 from stream_vl_ros.demo.questions import DEMO_BAG, Question, spread_over
 from stream_vl_ros.demo.records import Asked, Status, problems
 
-GOOD = Status(state="ready", received=96, ingested=47, skipped=46, dropped=2, waiting=1, drops=(("queue_full", 2),))
+GOOD = Status(state="active", received=96, ingested=47, skipped=46, dropped=2, waiting=1, drops=(("queue_full", 2),))
 
 
 def _asked(**answer: Any) -> Asked:

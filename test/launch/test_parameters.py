@@ -11,12 +11,13 @@ from pathlib import Path
 
 import yaml
 
+from stream_vl_ros.ros import stream_parameters, watch_parameters
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, checked
-from stream_vl_ros.ros.watch_parameters import EXAMPLE
 
 CONFIG = Path(__file__).parents[2] / "config" / "stream_vl.yaml"
 HEADER = """\
-# Every parameter of the node with its default. All of them are read when the node starts.
+# Every parameter of the node with its default. `ros2 param set` changes those that say "live" at once. Those that say
+# "unconfigured" are read when the node is configured: change them before, or clean it up first.
 #
 #   ros2 run stream_vl_ros stream_vl_node --ros-args --params-file my.yaml
 #   ros2 launch stream_vl_ros stream_vl.launch.py params_file:=my.yaml
@@ -43,11 +44,11 @@ def rendered() -> str:
     entries = []
     for parameter in PARAMETERS:
         lines = textwrap.wrap(parameter.description, 100, initial_indent="    # ", subsequent_indent="    # ")
-        lines.append(f"    # {limits(parameter)}")
+        lines.append(f"    # {limits(parameter)} Changes: {parameter.changes}.")
         # JSON is YAML, and its text is quoted whatever it looks like.
         lines.append(f"    {parameter.name}: {json.dumps(parameter.default)}")
         entries.append("\n".join(lines) + "\n")
-    return HEADER + "\n".join([*entries, EXAMPLE])
+    return HEADER + "\n".join([*entries, stream_parameters.EXAMPLE, watch_parameters.EXAMPLE])
 
 
 def shipped() -> dict[str, object]:

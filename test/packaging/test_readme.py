@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_vl_ros.ros import watch_parameters
+from stream_vl_ros.ros import stream_parameters, watch_parameters
 from stream_vl_ros.ros.encodings import ENCODINGS
 from stream_vl_ros.ros.parameters import markdown
 
@@ -29,6 +29,11 @@ def test_every_interface_is_in_the_table(kind):
 def test_the_table_of_watch_parameters_is_the_nodes():
     table = re.search(r"<!-- watches: .*? -->\n(.*?)\n<!-- end of watches -->", README, re.DOTALL)
     assert table is not None and table.group(1) == watch_parameters.markdown()
+
+
+def test_the_table_of_stream_parameters_is_the_nodes():
+    table = re.search(r"<!-- streams: .*? -->\n(.*?)\n<!-- end of streams -->", README, re.DOTALL)
+    assert table is not None and table.group(1) == stream_parameters.markdown()
 
 
 def test_the_table_of_encodings_is_the_decoders():

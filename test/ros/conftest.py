@@ -112,7 +112,7 @@ class Robot:
             self.executor.spin_once(timeout_sec=0.05)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        self.spin_until(lambda: self.statuses and self.statuses[-1].state == "ready", timeout, "the node is ready")
+        self.spin_until(lambda: self.statuses and self.statuses[-1].state == "active", timeout, "the node is ready")
         self.spin_until(lambda: self.camera.get_subscription_count() > 0, 10, "the camera is matched")
         self.spin_until(self.ask_client.service_is_ready, 10, "the service is there")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -89,6 +91,51 @@ def test_a_cancelled_answer_ends_at_once_and_others_go_on(start_node, robot, pic
     robot.result(long[1].handle.cancel_goal_async())
     assert long[1].end(30).status == GoalStatus.STATUS_CANCELED
     robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 30, "so is the other one's")
+
+
+KILLED = """
+import sys, rclpy
+from rclpy.action import ActionClient
+from stream_vl_ros.action import AskStream
+rclpy.init()
+node = rclpy.create_node("doomed")
+client = ActionClient(node, AskStream, "/stream_vl/ask_stream")
+assert client.wait_for_server(30)
+sent = client.send_goal_async(
+    AskStream.Goal(question="What is it?", max_new_tokens=1500), lambda m: print("text", flush=True)
+)
+rclpy.spin_until_future_complete(node, sent)
+sent.result().get_result_async()
+rclpy.spin(node)
+"""
+
+
+def test_a_client_that_is_killed_in_mid_answer_takes_nothing_with_it(
+    start_node, robot, pictures, client, ros_env, endless_checkpoint
+):
+    """kill -9 of two clients whose answers are being written: these end, the node goes on, and so do others."""
+    node = start_node(model=endless_checkpoint)
+    watch(robot, pictures, 8)
+    doomed = [
+        subprocess.Popen([sys.executable, "-c", KILLED], env=ros_env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in doomed:
+        assert process.stdout.readline().strip() == "text", "its answer is being written"
+    for process in doomed:
+        process.kill()
+        process.wait()
+    robot.spin_until(client.server_is_ready, 10, "the action is there")
+    meanwhile = Stream(robot, client, "What is it?", max_new_tokens=20).end()
+    assert meanwhile.result.success
+    robot.publish(pictures[8], (START + 4) * SECOND)
+    robot.publish(pictures[9], (START + 4) * SECOND + SECOND // 2)
+    status = robot.settled(10)
+    assert robot.unaccounted(status) == 0
+    robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 60, "their forks are gone")
+    counts = robot.statuses[-1]
+    assert counts.questions_asked == counts.questions_answered == 3
+    assert node.process.poll() is None and "Traceback" not in node.log
 
 
 def test_what_cannot_be_asked_is_aborted(start_node, robot, pictures, client):

@@ -47,7 +47,7 @@ def test_compressed_images(start_node, robot, pictures, kind, first):
     node = None
     if first == "node":
         node = start_node(ready=False, image_topic=topic)
-        robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "ready", 60, "the node is ready")
+        robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
     camera = robot.node.create_publisher(
         CompressedImage, topic, QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
     )
@@ -103,7 +103,7 @@ def test_publishers_of_each_qos(start_node, robot, pictures, wanted, offered):
     )
     try:
         node = start_node(ready=False, image_topic=topic, qos_reliability=wanted)
-        robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "ready", 60, "the node is ready")
+        robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
         robot.spin_until(lambda: camera.get_subscription_count() > 0, 10, "it is matched")
         robot.spin_for(0.5)
         for i in range(8):
@@ -121,7 +121,7 @@ def test_publishers_of_each_qos(start_node, robot, pictures, wanted, offered):
 
 def test_the_standard_qos_overrides(start_node, robot):
     start_node(ready=False, **{"qos_overrides./test/image_raw.subscription.reliability": "best_effort"})
-    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "ready", 60, "the node is ready")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
     robot.spin_until(lambda: robot.node.get_subscriptions_info_by_topic(robot.topic), 10, "it subscribes")
     (info,) = robot.node.get_subscriptions_info_by_topic(robot.topic)
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT

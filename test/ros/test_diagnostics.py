@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter_client import AsyncParameterClient
 
 SECOND = 1_000_000_000
 START = 1_700_000_000
@@ -63,3 +66,20 @@ def test_a_model_that_cannot_be_loaded(start_node, robot, seen):
     robot.spin_until(lambda: "stream_vl: engine" in seen, 20, "there are diagnostics")
     robot.spin_until(lambda: seen["stream_vl: engine"].level == DiagnosticStatus.ERROR, 30, "it is an error")
     assert "/no/such/folder" in seen["stream_vl: engine"].message
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("diagnostic_updater") is None,
+    reason="diagnostic_updater is not installed; it comes with ROS 2, not from PyPI",
+)
+def test_through_diagnostic_updater_where_it_is_installed(start_node, robot, pictures, seen):
+    start_node()
+    client = AsyncParameterClient(robot.node, "/stream_vl")
+    robot.spin_until(client.services_are_ready, 10, "parameters are there")
+    (period,) = robot.result(client.get_parameters(["diagnostic_updater.period"])).values
+    assert period.double_value == 1.0
+    robot.publish(pictures[0], SECOND)
+    robot.spin_until(
+        lambda: "stream_vl: camera" in seen and seen["stream_vl: camera"].message == "images arrive", 20, "its status"
+    )
+    assert "cache_tokens" in values(seen["stream_vl: engine"])

@@ -1,0 +1,69 @@
+"""The node's process, from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+
+from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.ros.node import NODE_NAME, StreamVLNode
+
+_RclError = rclpy_implementation.RCLError
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C. Returns the exit code: 0, or 2 for parameters that cannot work."""
+    try:
+        rclpy.init(args=args)
+        node = StreamVLNode()
+    except (ConfigError, rclpy.exceptions.ParameterException, _RclError) as error:
+        rclpy.logging.get_logger(NODE_NAME).fatal(str(error))
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        _spin(executor, node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending already
+        node.close()
+        rclpy.try_shutdown()
+    return 0
+
+
+def run() -> None:
+    """`main`, and the end of the process."""
+    code = main()
+    if any(thread.daemon and thread.name.startswith("stream_vl_") for thread in threading.enumerate()):
+        # One that is deep in PyTorch can neither be stopped nor outlive the interpreter: it would crash in it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def _spin(executor: SingleThreadedExecutor, node: StreamVLNode) -> None:
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except _RclError as error:
+            # A caller that died cannot be answered; that must not take the node down.
+            if rclpy.ok():
+                node.get_logger().warning(
+                    f"the middleware refused something, such as a reply to a caller that died: {error}"
+                )
+                time.sleep(0.1)  # one that comes again and again must not fill the log
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,138 @@
+"""The node's parameters in ROS: declared, and changed while it runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.ros import stream_parameters, watch_parameters
+from stream_vl_ros.ros.parameters import PARAMETERS, Parameter
+from stream_vl_ros.ros.settings import Settings, is_ours
+
+# What rclpy and diagnostic_updater declare when they need it.
+_OF_LIBRARIES = ("qos_overrides.", "diagnostic_updater.")
+
+
+class ParameterDesk:
+    """Every parameter of the node. A change is checked with all others, and taken as a whole or refused.
+
+    The node must allow undeclared parameters: those of a watch are set before its name is.
+
+    Attributes:
+        settings: what the parameters say now.
+    """
+
+    def __init__(self, node: Node) -> None:
+        """Declare them. Raises `ConfigError` for a value that cannot work."""
+        self._node = node
+        given = _declared(node)
+        watch_parameters.check_leftovers(_overrides(node), watch_parameters.check_names(given[watch_parameters.NAMES]))
+        self.settings = Settings(given)
+        self._next = self.settings
+
+    def serve(
+        self,
+        *,
+        configured: Callable[[], bool],
+        check: Callable[[Settings], None],
+        changed: Callable[[Settings, Settings], None],
+    ) -> None:
+        """Allow changes from now on.
+
+        Args:
+            configured: whether the model is loaded.
+            check: raises `ConfigError` for settings that cannot work now.
+            changed: called with what they were and what they are.
+        """
+        self._configured, self._check, self._changed = configured, check, changed
+        self._node.add_on_set_parameters_callback(self._on_set)
+        self._node.add_post_set_parameters_callback(self._on_done)
+
+    def _on_set(self, parameters: Sequence[RosParameter]) -> SetParametersResult:
+        try:
+            changes = self._ours(parameters)
+            if changes:
+                self._next = self.settings.changed(changes, configured=self._configured())
+                self._check(self._next)
+        except ConfigError as error:
+            self._next = self.settings
+            self._node.get_logger().warning(f"refused: {error}")
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _ours(self, parameters: Sequence[RosParameter]) -> dict[str, object]:
+        ours = {}
+        for parameter in parameters:
+            name = parameter.name
+            if is_ours(name):
+                ours[name] = None if parameter.type_ == RosParameter.Type.NOT_SET else parameter.value
+            elif not self._node.has_parameter(name) and not name.startswith(_OF_LIBRARIES):
+                near = difflib.get_close_matches(name, [*self.settings.given], 1)
+                hint = f"did you mean {near[0]}?" if near else "`ros2 param list` shows those that there are"
+                raise ConfigError(f"parameter {name}: there is no such parameter; {hint}")
+        return ours
+
+    def _on_done(self, parameters: Sequence[RosParameter]) -> None:
+        before, self.settings = self.settings, self._next
+        if self.settings is not before:
+            self._changed(before, self.settings)
+
+
+def differences(before: Settings, after: Settings) -> str:
+    """What changed, in words."""
+    names = [*before.given, *(name for name in after.given if name not in before.given)]
+    return ", ".join(
+        f"{name} {before.given.get(name)!r} -> {after.given.get(name)!r}"
+        for name in names
+        if before.given.get(name) != after.given.get(name)
+    )
+
+
+def _declared(node: Node) -> dict[str, object]:
+    given: dict[str, object] = {
+        p.name: node.declare_parameter(p.name, p.default, _descriptor(p)).value for p in PARAMETERS
+    }
+    for group in (stream_parameters, watch_parameters):
+        about = _about(group.NAMES_DESCRIPTION, read_only=group is stream_parameters)
+        given[group.NAMES] = node.declare_parameter(group.NAMES, [], about).value
+    for name in stream_parameters.check_names(given[stream_parameters.NAMES]):
+        for full, parameter in zip(stream_parameters.parameter_names(name), stream_parameters.OF_A_STREAM, strict=True):
+            given[full] = node.declare_parameter(full, None, _about(parameter.description)).value
+    for name in watch_parameters.check_names(given[watch_parameters.NAMES]):
+        for full, of_a_watch in zip(
+            watch_parameters.parameter_names(name), watch_parameters.WATCH_PARAMETERS, strict=True
+        ):
+            given[full] = node.declare_parameter(full, None, _about(of_a_watch.description)).value
+    # rclpy tells nobody which parameters were given but not declared.
+    stream_parameters.check_leftovers(_overrides(node), stream_parameters.check_names(given[stream_parameters.NAMES]))
+    return given
+
+
+def _overrides(node: Node) -> Mapping[str, object]:
+    return getattr(node, "_parameter_overrides", {})
+
+
+def _about(description: str, *, read_only: bool = False) -> ParameterDescriptor:
+    # Types are checked by `Settings`: rclpy would refuse a whole number where a number is asked for.
+    return ParameterDescriptor(description=description, read_only=read_only, dynamic_typing=True)
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    descriptor = _about(parameter.description, read_only=parameter.changes == "never")
+    constraints = [f"one of {', '.join(parameter.allowed)}"] if parameter.allowed else []
+    if parameter.changes == "unconfigured":
+        constraints.append("can be changed while the node is unconfigured")
+    descriptor.additional_constraints = "; ".join(constraints)
+    if parameter.low is not None and parameter.high is not None:
+        # Checked again by `Settings`, whose message says more than rclpy's.
+        if RosParameter("", value=parameter.default).type_ == RosParameter.Type.INTEGER:
+            low, high = int(parameter.low), int(parameter.high)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=parameter.low, to_value=parameter.high)]
+    return descriptor
