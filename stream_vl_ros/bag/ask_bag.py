@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
         help="any parameter of the node, such as eviction:=window; may be repeated",
     )
     engine.add_argument("--params-file", type=Path, metavar="FILE", help="parameters in the form of ROS, for stream_vl")
+    engine.add_argument("--stream", default="", metavar="NAME", help="which of the streams in that file it stands for")
     p.add_argument(
         "--json",
         nargs="?",
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = command_line.parse_args(argv)
     options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     try:
-        chosen = settings(args.params_file, args.parameters, options)
+        chosen = settings(args.params_file, args.parameters, options, args.stream)
         asked = inquiries(args.drafts, args.at)
         _check_place(args.json)
     except (ConfigError, PromptError) as err:

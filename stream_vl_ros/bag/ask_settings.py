@@ -13,6 +13,7 @@ import yaml
 
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.ros import stream_parameters
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value, checked
 from stream_vl_ros.ros.watch_parameters import GROUP, NAMES
 
@@ -52,18 +53,27 @@ class Settings:
         return {name: value for name, value in self.values.items() if name in USED}
 
 
-def settings(file: Path | None, assignments: Sequence[str], options: Mapping[str, str]) -> Settings:
+def settings(file: Path | None, assignments: Sequence[str], options: Mapping[str, str], stream: str = "") -> Settings:
     """Parameters from a file of ROS, then from ``NAME:=VALUE``, then from options of their own; the last one counts.
+
+    Args:
+        file: parameter file.
+        assignments: as on ROS's command line.
+        options: values by name.
+        stream: which of the file's `streams` the recording stands for; empty leaves out what it says of them.
 
     Raises:
         ConfigError: the file cannot be read, or a parameter is unknown or has a value that cannot work.
     """
     notes: list[str] = []
     given: dict[str, Value] = {}
+    of_streams: dict[str, Value] = {}
     if file is not None:
         for name, value in _read(file).items():
             if name == NAMES or name.startswith(f"{GROUP}."):
                 notes += [f"{file}: standing questions are not asked of a recording."] if name == NAMES else []
+            elif name == stream_parameters.NAMES or name.startswith(f"{stream_parameters.GROUP}."):
+                of_streams[name] = value
             elif name in _KNOWN:
                 given[name] = _value(_KNOWN[name], value) if isinstance(value, str) else value
             elif not name.startswith(_OF_EVERY_NODE):
@@ -77,8 +87,22 @@ def settings(file: Path | None, assignments: Sequence[str], options: Mapping[str
         if name not in USED:
             notes.append(f"-p {text}: {name} makes no difference to a recording.")
         given[name] = _value(_KNOWN[name], value)
-    given |= {name: _value(_KNOWN[name], text) for name, text in options.items()}
+    chosen = _of_stream(stream, of_streams, notes) if of_streams or stream else {}
+    given = {**given, **chosen} | {name: _value(_KNOWN[name], text) for name, text in options.items()}
     return Settings(checked(given), tuple(notes))
+
+
+def _of_stream(stream: str, of_streams: Mapping[str, Value], notes: list[str]) -> dict[str, Value]:
+    """What the file says of one stream."""
+    names = stream_parameters.check_names(of_streams.get(stream_parameters.NAMES))
+    stream_parameters.check_leftovers(of_streams, names)
+    if not stream:
+        notes.append(f"What is said of streams is left out; --stream chooses one of {', '.join(names)}.")
+        return {}
+    if stream not in names:
+        raise ConfigError(f"--stream {stream}: there is no such stream; there are {', '.join(names) or 'none'}.")
+    own = f"{stream_parameters.GROUP}.{stream}."
+    return {name.removeprefix(own): value for name, value in of_streams.items() if name.startswith(own)}
 
 
 def _value(parameter: Parameter, text: str) -> Value:

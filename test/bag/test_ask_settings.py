@@ -59,7 +59,7 @@ def test_values_take_the_type_of_their_parameter(text: str, value: object) -> No
         ("target_fps", "'target_fps' is not a parameter; write NAME:=VALUE"),
         (":=3", "is not a parameter"),
         ("target_fsp:=3", "no parameter is called 'target_fsp'; did you mean target_fps?"),
-        ("zzz:=3", "no parameter is called 'zzz'; there are model, device"),
+        ("zzz:=3", "no parameter is called 'zzz'; there are autostart, model, device"),
         ("target_fps:=fast", "target_fps='fast': must be a number"),
         ("target_fps:=nan", "target_fps=nan: must be a number"),
         ("target_fps:=-1", "target_fps=-1.0: must be at least 0"),
@@ -138,3 +138,29 @@ def test_standing_questions_of_a_node_are_not_asked(tmp_path: Path) -> None:
     text = "/**:\n  ros__parameters:\n    watches: [door]\n    watch: {door: {question: 'Open?'}}\n"
     (note,) = settings(write(tmp_path / "my.yaml", text), (), {}).notes
     assert "standing questions are not asked of a recording" in note
+
+
+STREAMS = """
+/**:
+  ros__parameters:
+    streams: ["front", "rear"]
+    target_fps: 1.0
+    stream:
+      front: {target_fps: 4.0}
+      rear: {chunk_frames: 2}
+"""
+
+
+def test_a_stream_of_the_file_is_chosen(tmp_path: Path) -> None:
+    file = write(tmp_path / "two.yaml", STREAMS)
+    front, rear = (settings(file, (), {}, name).values for name in ("front", "rear"))
+    assert (front["target_fps"], front["chunk_frames"]) == (4.0, 4)
+    assert (rear["target_fps"], rear["chunk_frames"]) == (1.0, 2)
+    assert settings(file, (), {"target_fps": "3"}, "front").values["target_fps"] == 3.0
+    none = settings(file, (), {})
+    assert none.values["target_fps"] == 1.0
+    assert none.notes == ("What is said of streams is left out; --stream chooses one of front, rear.",)
+    with pytest.raises(ConfigError, match="--stream left: there is no such stream; there are front, rear"):
+        settings(file, (), {}, "left")
+    with pytest.raises(ConfigError, match="there are none"):
+        settings(None, (), {}, "left")
