@@ -17,6 +17,7 @@ from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value
+from stream_vl_ros.ros.stream_parameters import GROUP, NAMES, check_names
 
 PARAMS_FILE = Path(get_package_share_directory("stream_vl_ros")) / "config" / "stream_vl.yaml"
 LEVELS = ("debug", "info", "warn", "error", "fatal")
@@ -24,6 +25,12 @@ LEVELS = ("debug", "info", "warn", "error", "fatal")
 # Arguments of this file alone.
 OWN = (
     Parameter("params_file", str(PARAMS_FILE), "YAML file with the node's parameters."),
+    Parameter(
+        "cameras",
+        "",
+        "Several cameras on one model: NAME=TOPIC for each, with commas between them. Empty: that of image_topic, or "
+        "what params_file says.",
+    ),
     Parameter("namespace", "", "Namespace of the node, and of an image_topic without a leading /."),
     Parameter("node_name", "stream_vl", "Name of the node: ~/ask is then /namespace/node_name/ask."),
     Parameter("log_level", "info", "What the node logs.", allowed=LEVELS),
@@ -81,11 +88,23 @@ def value(parameter: Parameter, text: str) -> Value:
     return parameter.check(typed)
 
 
+def cameras_of(text: str) -> dict[str, str | list[str]]:
+    """The parameters of several cameras. Raises `ConfigError` for what is no list of them."""
+    pairs = [pair.partition("=") for pair in text.replace(" ", "").split(",") if pair]
+    try:
+        names = check_names([name for name, _, _ in pairs])
+    except ConfigError as error:
+        raise ConfigError(f"launch argument cameras:={text}: {error}") from None
+    topics = {f"{GROUP}.{name}.image_topic": topic for name, _, topic in pairs if topic}
+    return {NAMES: names, **topics} if names else {}
+
+
 def start(context: LaunchContext) -> list[Node]:
     """The node, with the arguments of this launch."""
     texts = context.launch_configurations
     own = {p.name: value(p, texts[p.name]) for p in OWN}
     given = {p.name: value(p, texts[p.name]) for p in NODES if texts[p.name]}
+    cameras = cameras_of(str(own["cameras"]))
     params_file = Path(own["params_file"]).expanduser()
     if not params_file.is_file():
         raise ConfigError(f"launch argument params_file:={params_file}: there is no such file")
@@ -99,6 +118,7 @@ def start(context: LaunchContext) -> list[Node]:
                 ParameterFile(params_file),
                 # With its type, so that model:=1 stays text.
                 {name: ParameterValue(v, value_type=type(v)) for name, v in given.items()},
+                *([cameras] if cameras else []),
             ],
             ros_arguments=["--log-level", own["log_level"]],
             # The default transport loses every image above 512 KiB that is sent best effort.

@@ -196,7 +196,7 @@ class TestLaunch:
         running = ros2_launch("--show-args")
         assert running.process.wait(START_TIMEOUT) == 0
         blocks = dict(re.findall(r"'(\w+)':\n((?:        .+\n?)+)", running.output()))
-        own = {"params_file", "namespace", "node_name", "log_level", "use_sim_time"}
+        own = {"params_file", "cameras", "namespace", "node_name", "log_level", "use_sim_time"}
         assert set(blocks) == own | set(DEFAULTS)
         for parameter in PARAMETERS:
             block = blocks[parameter.name]
@@ -232,7 +232,7 @@ class TestLaunch:
 
     def test_ctrl_c_ends_it(self, ros2_launch: Start) -> None:
         running = ros2_launch("model:=random")
-        running.wait_for("ready after")
+        running.wait_for("active, watching")
         code, seconds = interrupt(running)
         assert code == 0
         assert "process has finished cleanly" in running.output()
@@ -252,6 +252,8 @@ class TestLaunch:
             ("publish_signature:=maybe", "must be true or false"),
             ("log_level:=loud", "must be one of debug"),
             ("params_file:=/no/such.yaml", "there is no such file"),
+            ("cameras:=front=/a,front=/b", "'front' is there twice"),
+            ("cameras:=all=/a", "no name of a stream"),
         ],
     )
     def test_wrong_value_is_one_clear_error(self, ros2_launch: Start, argument: str, reason: str) -> None:
@@ -287,7 +289,7 @@ class TestReplay:
 
     def test_replays_to_the_node(self, start: Start) -> None:
         running = start("ros2", "launch", str(self.file), f"bag:={self.bag}", "rate:=8", "image_topic:=/eyes")
-        running.wait_for("watching /eyes")
+        running.wait_for("active, watching /eyes")
         running.wait_for(r"\[replay-\d+\]: process has finished cleanly")
         assert "Traceback" not in running.output()
         assert interrupt(running)[0] == 0
@@ -306,6 +308,36 @@ class TestReplay:
         assert reason in running.output()
 
 
-def test_replay_launch_file_compiles() -> None:
-    file = LAUNCH_FILE.with_name("replay.launch.py")
+class TestMultiCamera:
+    """`ros2 launch` with multi_camera.launch.py: several cameras on one model."""
+
+    pytestmark = launched
+    file = LAUNCH_FILE.with_name("multi_camera.launch.py")
+
+    def test_shows_every_argument(self, start: Start) -> None:
+        running = start("ros2", "launch", str(self.file), "--show-args")
+        assert running.process.wait(START_TIMEOUT) == 0
+        names = set(re.findall(r"'(\w+)':\n", running.output()))
+        assert {"cameras", "params_file", "namespace", "node_name"} | set(DEFAULTS) <= names
+        assert "front=/front/image_raw,rear=/rear/image_raw" in running.output()
+
+    def test_watches_each_camera(self, start: Start) -> None:
+        running = start(
+            "ros2", "launch", str(self.file), "cameras:=left=/eyes/left,right=/eyes/right,back", "model:=random"
+        )
+        running.wait_for("active, watching left on /eyes/left, right on /eyes/right, back on /back/image_raw")
+        assert interrupt(running)[0] == 0
+
+    def test_has_cameras_without_being_told(self, start: Start) -> None:
+        running = start("ros2", "launch", str(self.file), "model:=random", "autostart:=false")
+        running.wait_for("process started")
+        assert interrupt(running)[0] == 0
+        running = start("ros2", "launch", str(self.file), "model:=random", "namespace:=robot")
+        running.wait_for("active, watching front on /front/image_raw, rear on /rear/image_raw")
+        assert interrupt(running)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["replay", "multi_camera"])
+def test_the_other_launch_files_compile(name: str) -> None:
+    file = LAUNCH_FILE.with_name(f"{name}.launch.py")
     compile(file.read_text(), str(file), "exec")
