@@ -171,6 +171,8 @@ def document(asking: Asking, environment: dict[str, Any], settings: dict[str, An
             "dropped": frames.dropped,
             "waiting": frames.waiting,
             "drops": dict(frames.drops),
+            "time_jumps_back": status.jumps.back,
+            "time_gaps": status.jumps.gaps,
         },
         "memory": {
             "cache_tokens": status.cache_tokens,

@@ -19,28 +19,33 @@ if TYPE_CHECKING:
     from stream_vl_ros.engine.runner import EngineRunner
     from stream_vl_ros.engine.runner_state import RunnerStatus
     from stream_vl_ros.engine.sharing import Sharing
-    from stream_vl_ros.engine.stream import ChunkReport, StreamSnapshot, VideoStream
+    from stream_vl_ros.engine.stream import VideoStream
+    from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot
+    from stream_vl_ros.engine.time_jump import Jump, JumpCounters
     from stream_vl_ros.engine.video_file import VideoFile, open_video, watch_file
     from stream_vl_ros.engine.watch import Watch, WatchEvent
     from stream_vl_ros.engine.watches import Watches, WatchReport
 
 _HOMES = {
     "Answer": "answer",
-    "ChunkReport": "stream",
+    "ChunkReport": "stream_records",
     "DecodeBatch": "batch",
     "DialogueConfig": "config",
     "EngineRunner": "runner",
     "Finish": "answer",
     "Fork": "fork",
     "Generation": "generation",
+    "Jump": "time_jump",
+    "JumpCounters": "time_jump",
     "LoadedModel": "loader",
     "Moment": "answer",
+    "Offered": "stream_records",
     "Question": "question",
     "RunnerConfig": "config",
     "RunnerStatus": "runner_state",
     "Sharing": "sharing",
     "StreamConfig": "config",
-    "StreamSnapshot": "stream",
+    "StreamSnapshot": "stream_records",
     "Turn": "question",
     "VideoFile": "video_file",
     "VideoStream": "stream",
@@ -62,8 +67,11 @@ __all__ = [
     "Finish",
     "Fork",
     "Generation",
+    "Jump",
+    "JumpCounters",
     "LoadedModel",
     "Moment",
+    "Offered",
     "Question",
     "RunnerConfig",
     "RunnerStatus",

@@ -23,7 +23,8 @@ class Moment:
 
     Attributes:
         frames: frames seen, those that waited for their chunk included.
-        first_stamp_ns, last_stamp_ns: header stamps of the first and last of them; 0 without frames.
+        first_stamp_ns, last_stamp_ns: header stamps of the first and last of them, in the order of arrival; 0 without
+            frames. The first may be the larger one, after a jump back in time.
         cache_tokens: tokens in the stream's KV cache.
         cache_bytes: bytes of the tensors that hold them, spare room included.
     """

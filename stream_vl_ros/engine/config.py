@@ -10,6 +10,7 @@ from stream_vl_ros.errors import ConfigError
 TextBase = Literal["trained", "transformers"]
 QueuePolicy = Literal["drop_oldest", "block"]
 Eviction = Literal["none", "window", "importance"]
+OnTimeJump = Literal["reset", "continue", "mark"]
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -49,6 +50,14 @@ class StreamConfig:
         still_threshold: mean difference in grey levels (0 to 255) below which a piece of picture (2 frames of 28 x 28
             pixels) counts as unchanged and is not read again; 0 reads everything.
         still_refresh: seconds after which even an unchanged piece is read again.
+        on_time_jump: what a jump of the stamps does, back or ahead. ``"reset"``: all video is forgotten, and the frame
+            begins a new one. ``"continue"``: the video goes on, after a jump back in the next slot of the cadence as if
+            no time had passed, after a gap at its true distance, as far as the model has positions for it.
+            ``"mark"``: the video ends, and another one begins in the same turn.
+        max_gap: seconds after a frame beyond which the next one counts as a jump; 0 for no such limit but the positions
+            that the model has.
+        jump_back: seconds before a frame beyond which a later one counts as a jump; one that is less early is out of
+            order, and dropped.
     """
 
     chunk_frames: int = 4
@@ -67,6 +76,9 @@ class StreamConfig:
     max_position: int = 0
     still_threshold: float = 0.0
     still_refresh: float = 10.0
+    on_time_jump: OnTimeJump = "mark"
+    max_gap: float = 60.0
+    jump_back: float = 1.0
 
     def __post_init__(self) -> None:
         require(self.chunk_frames >= 1, "chunk_frames", self.chunk_frames, "must be at least 1; 4 is a good start")
@@ -85,6 +97,15 @@ class StreamConfig:
         )
         require(self.initial_capacity >= 1, "initial_capacity", self.initial_capacity, "must be positive")
         self._check_memory()
+        require(
+            self.on_time_jump in ("reset", "continue", "mark"),
+            "on_time_jump",
+            self.on_time_jump,
+            "must be 'reset', 'continue' or 'mark'",
+        )
+        for name in ("max_gap", "jump_back"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), name, value, "must be 0 or a number of seconds")
 
     def _check_memory(self) -> None:
         require(

@@ -26,12 +26,14 @@ class Frame:
     Attributes:
         pixels: uint8, (height, width, 3), RGB.
         stamp_ns: when it was taken, nanoseconds since any fixed moment (a header stamp).
-        time_ns: its place on the video's time axis, nanoseconds; the sampler snaps it to the nominal cadence.
+        time_ns: its place on the time axis of its span, nanoseconds; the sampler snaps it to the nominal cadence.
+        span: number of that stretch of time; frames of two spans are two videos.
     """
 
     pixels: np.ndarray
     stamp_ns: int
     time_ns: int
+    span: int = 0
 
 
 @dataclass(frozen=True, slots=True)

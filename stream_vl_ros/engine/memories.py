@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stream_vl_ros.engine.stream import StreamSnapshot, VideoStream
+from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.engine.stream_records import StreamSnapshot
 from stream_vl_ros.errors import RequestError
 
 # Each keeps the memory of its moment allocated.

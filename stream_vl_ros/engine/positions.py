@@ -77,11 +77,10 @@ class VideoSegment:
         late = int(self.tokens_per_second * (elapsed_ns + STAMP_SLACK_NS) // NANOSECONDS)
         return self.start - self.shift + late
 
-    def moved(self, back: int, *, in_place: bool) -> VideoSegment:
-        """The segment with its positions `back` lower; `in_place` leaves its rows and columns where they are."""
-        if in_place:
-            return replace(self, shift=self.shift + back, last_time=self.last_time - back)
-        return replace(self, start=self.start - back, last_time=self.last_time - back)
+    def moved(self, back: int, start: int) -> VideoSegment:
+        """The segment with its temporal positions `back` lower, and its rows and columns counted from `start`."""
+        shift = self.shift + back - (self.start - start)
+        return replace(self, start=start, shift=shift, last_time=self.last_time - back)
 
     def time_of(self, time_ns: int) -> int:
         """Temporal position that a next pair of this time would get."""

@@ -35,6 +35,7 @@ _FALLBACK = (
     "<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n",
     "<|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
     "<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+    "<|vision_end|><|vision_start|>",
 )
 
 _SPECIAL = re.compile(r"<\|[a-z0-9_]+\|>")
@@ -126,6 +127,7 @@ class PromptPieces:
         ask: from ``<|vision_end|>`` through the question to the beginning of the answer.
         remember: from ``<|vision_end|>`` through question and answer to the ``<|vision_start|>`` of more video.
         follow_up: from the end of an answer through another question to the beginning of its answer.
+        border: from the ``<|vision_end|>`` of a video to the ``<|vision_start|>`` of another one in the same turn.
         known: False if the template could not be cut and Qwen's layout is used in its place.
     """
 
@@ -133,6 +135,7 @@ class PromptPieces:
     ask: Piece
     remember: Piece
     follow_up: Piece
+    border: Piece
     known: bool
 
     @property
@@ -168,11 +171,13 @@ class PromptPieces:
                 type(error).__name__,
                 error,
             )
-            start, ask, remember, follow_up = (
-                text.replace("{question}", _QUESTION).replace("{answer}", _ANSWER).replace("{system}", system_prompt)
-                for text in _FALLBACK
+            start, ask, remember, follow_up, border = (
+                Piece(
+                    t.replace("{question}", _QUESTION).replace("{answer}", _ANSWER).replace("{system}", system_prompt)
+                )
+                for t in _FALLBACK
             )
-            return PromptPieces(Piece(start), Piece(ask), Piece(remember), Piece(follow_up), known=False)
+            return PromptPieces(start, ask, remember, follow_up, border, known=False)
 
 
 def _cut(processor: Templater, system_prompt: str) -> PromptPieces:
@@ -181,6 +186,7 @@ def _cut(processor: Templater, system_prompt: str) -> PromptPieces:
     one = _render(processor, [*first], generate=True)
     two_videos = _render(processor, [*first, answer, _turn("user", _video(), _text(_FOLLOW_UP))], generate=True)
     two_turns = _render(processor, [*first, answer, _turn("user", _text(_FOLLOW_UP))], generate=True)
+    one_turn = _render(processor, [first[0], _turn("user", _video(), _video(), _text(_QUESTION))], generate=True)
 
     start = one[: one.index(VISION_START) + len(VISION_START)]
     ask = trim_prompt(one)
@@ -191,7 +197,10 @@ def _cut(processor: Templater, system_prompt: str) -> PromptPieces:
     follow_up = two_turns[two_turns.index(_ANSWER) + len(_ANSWER) :].replace(_FOLLOW_UP, _QUESTION)
     if remember.count(_QUESTION) != 1 or remember.count(_ANSWER) != 1 or follow_up.count(_QUESTION) != 1:
         raise PromptError(f"question and answer are not where they are expected in {two_videos!r}")
-    return PromptPieces(Piece(start), Piece(ask), Piece(remember), Piece(follow_up), known=True)
+    border = one_turn[one_turn.index(VISION_END) : one_turn.rindex(VISION_START) + len(VISION_START)]
+    if one_turn != start + one_turn[len(start) : one_turn.index(VISION_END)] + border + one[len(start) :]:
+        raise PromptError(f"two videos in one turn are not what one is, twice: {one_turn!r}")
+    return PromptPieces(Piece(start), Piece(ask), Piece(remember), Piece(follow_up), Piece(border), known=True)
 
 
 def _turn(role: str, *content: dict[str, str]) -> dict[str, Any]:

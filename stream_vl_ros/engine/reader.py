@@ -1,9 +1,10 @@
-"""Reads text and pictures into a KV cache."""
+"""What the model reads of a stream: frames of video, and text between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -18,6 +19,35 @@ from stream_vl_ros.engine.positions import VideoSegment, text_positions
 from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.units import NANOSECONDS
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Frames of one span, to be read in one go, and where they go.
+
+    Attributes:
+        frames: of which an odd last one counts twice.
+        ids: tokens of the text in front of them, if a segment begins here.
+        start: position of that text.
+        before, after: the segment without and with them.
+        positions: of their visual tokens, int64 (3, tokens).
+        border: the text merely ends a video of the same turn.
+    """
+
+    frames: Sequence[Frame]
+    ids: Sequence[int]
+    start: int
+    before: VideoSegment
+    after: VideoSegment
+    positions: Tensor
+    border: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of text and video together, at the most."""
+        return len(self.ids) + self.positions.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +67,17 @@ class Reader:
         self._tokenizer = model.tokenizer
         self._pieces = pieces
         self._config = config
-        self._opening = len(pieces.start.tokens(model.tokenizer))  # where the first video segment starts
+        self._after_maximum = config.text_base == "trained" or model.adapter.text_after_maximum
         refresh_ns = round(config.still_refresh * NANOSECONDS)
         self._still = StillFilter(config.still_threshold, refresh_ns, model.adapter.geometry)
+
+    def text_start(self, state: StreamState) -> int:
+        """Position of text that follows what the stream holds."""
+        return state.position if state.segment is None else state.segment.text_start(self._after_maximum)
+
+    def text_end(self, segment: VideoSegment) -> int:
+        """Position of text that follows a segment."""
+        return segment.text_start(self._after_maximum)
 
     def text(self, ids: Sequence[int], start: int, cache: KVCache) -> Block:
         """Read text from position `start` on."""
@@ -47,25 +85,59 @@ class Reader:
         self._adapter.forward(embeds, text_positions(start, len(ids)), cache)
         return Block(len(ids), start)
 
-    def video(self, frames: Sequence[Frame], size: tuple[int, int], state: StreamState, cache: KVCache) -> VideoRead:
-        """Read frames, an odd last one doubled, on top of `cache`, which holds what the stream does at `state`.
+    def stretches(self, frames: Sequence[Frame], size: Size, state: StreamState) -> Iterator[Stretch]:
+        """How frames of height and width `size` continue a stream at `state`: one stretch for each of their spans.
 
-        `size` are the height and width in pixels that frames are encoded at.
+        A frame of the span that the stream is in goes on in its segment. Another span is another video of the same
+        turn, as if the user had sent two: a border and a new segment.
         """
-        adapter, geometry = self._adapter, self._adapter.geometry
-        blocks: list[Block] = []
-        patches, grid = to_patches([f.pixels for f in frames], size, geometry, adapter.device)
-        segment = state.segment
-        if segment is None:
-            start = state.position
-            if state.answered:
+        pair, grid = self._adapter.geometry.temporal, self._adapter.geometry.grid(*size)
+        segment, span, start, answered = state.segment, state.span, state.position, state.answered
+        for number, group in groupby(frames, key=lambda f: f.span):
+            stretch, ids, border = list(group), [], False
+            if segment is not None and number != span:
+                start, border = self.text_end(segment), True
+                ids = self._pieces.border.tokens(self._tokenizer)
+            elif segment is None and answered:
                 ids = self._pieces.reopen.tokens(self._tokenizer)
-                blocks.append(self.text(ids, start, cache))
-                start += len(ids)
-            segment = VideoSegment(start, geometry.grid(*size), adapter.tokens_per_second)
+            before = segment
+            if before is None or border:
+                before = VideoSegment(start + len(ids), grid, self._adapter.tokens_per_second)
+            after, positions = before.extend([f.time_ns for f in stretch[::pair]])
+            yield Stretch(stretch, ids, start, before, after, positions, border)
+            segment, span = after, number
+
+    def video(self, frames: Sequence[Frame], size: Size, state: StreamState, cache: KVCache) -> VideoRead:
+        """Read frames on top of `cache`, which holds what the stream does at `state`.
+
+        An odd last frame of a span is doubled. `size` are the height and width in pixels that frames are encoded at.
+        """
+        blocks: list[Block] = []
+        number, segment, last_read = state.frames, state.segment, state.last_read
+        for stretch in self.stretches(frames, size, state):
+            if stretch.ids:
+                pinned = stretch.border and number < self._config.sink_frames
+                text = self.text(stretch.ids, stretch.start, cache)
+                blocks.append(Block(text.tokens, text.position, pinned=pinned, border=stretch.border))
+                last_read = None
+            read, last_read = self._pairs(stretch, number, size, last_read, state, cache)
+            blocks += read
+            number, segment = number + len(stretch.frames), stretch.after
+        assert segment is not None
+        return VideoRead(segment, tuple(blocks), last_read)
+
+    def _pairs(
+        self, stretch: Stretch, number: int, size: Size, last: LastRead | None, state: StreamState, cache: KVCache
+    ) -> tuple[list[Block], LastRead | None]:
+        adapter, geometry = self._adapter, self._adapter.geometry
+        frames, segment, positions = stretch.frames, stretch.before, stretch.positions
         firsts = frames[:: geometry.temporal]
-        grown, positions = segment.extend([f.time_ns for f in firsts])
-        kept, last_read = self._changed(patches, firsts, state)
+        patches, grid = to_patches([f.pixels for f in frames], size, geometry, adapter.device)
+        kept = None
+        if self._config.still_threshold:
+            numbers = [number + i * geometry.temporal for i in range(len(firsts))]
+            times = [f.time_ns for f in firsts]
+            kept, last = self._still.changed(patches, times, numbers, last, state.oldest_loose)
         if kept is None:
             embeds = adapter.embed_video(patches, grid)
             adapter.forward(embeds[None], positions, cache)
@@ -77,6 +149,7 @@ class Reader:
             grid[0, 0] = int(moving.sum())
             embeds = adapter.embed_video(patches, grid)[kept[moving].flatten().to(adapter.device)]
             adapter.forward(embeds[None], positions[:, kept.flatten()], cache)
+        blocks = []
         for i in range(len(firsts)):
             begin = i * geometry.temporal
             pair = frames[begin : begin + geometry.temporal]
@@ -85,22 +158,11 @@ class Reader:
                     tokens=segment.tokens_per_patch if kept is None else int(kept[i].sum()),
                     position=int(positions[0, i * segment.tokens_per_patch]),
                     anchor=segment.start,
-                    moves=segment.start != self._opening,
                     frames=len(pair),
                     first_ns=pair[0].stamp_ns,
                     last_ns=pair[-1].stamp_ns,
                     places=None if kept is None else kept[i].nonzero()[:, 0],
-                    pinned=state.frames + begin < self._config.sink_frames,
+                    pinned=number + begin < self._config.sink_frames,
                 )
             )
-        return VideoRead(grown, tuple(blocks), last_read)
-
-    def _changed(
-        self, patches: Tensor, firsts: Sequence[Frame], state: StreamState
-    ) -> tuple[Tensor | None, LastRead | None]:
-        """Which pieces of the pictures changed, (pairs, places); None for all of them."""
-        if not self._config.still_threshold:
-            return None, None
-        blocks = state.ledger.loose
-        oldest = next((b.first_ns for b in blocks if b.frames), firsts[0].stamp_ns if blocks else 0)
-        return self._still.changed(patches, [f.stamp_ns for f in firsts], state.last_read, oldest)
+        return blocks, last

@@ -29,7 +29,8 @@ from stream_vl_ros.engine.prompt import text_ids
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.sharing import Share, Sharing
-from stream_vl_ros.engine.stream import ChunkReport, Picture, VideoStream
+from stream_vl_ros.engine.stream import Picture, VideoStream
+from stream_vl_ros.engine.stream_records import ChunkReport, Offered
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.engine.watch import Watch
 from stream_vl_ros.engine.watches import Watches, WatchReport
@@ -101,7 +102,8 @@ class EngineRunner:
         self._arrivals = deque([time.monotonic()] * waiting)
         self._booked_frames = stream.frames  # frames of the stream that are in the accounts
         self._throttled = ThrottledLog(log)
-        self._facts = self._stream_facts()
+        self._jump_log = ThrottledLog(log, period=1.0)  # two cameras with two clocks on one topic jump all the time
+        self._facts, self._jumps = self._stream_facts(), stream.jumps
         self._thread = threading.Thread(target=self._loop, name="stream_vl_engine", daemon=True)
 
     def __enter__(self) -> EngineRunner:
@@ -258,6 +260,7 @@ class EngineRunner:
                 shared.problem,
                 len(self._watching.watches),
                 ChunkTimes(w.count, w.last, w.total),
+                self._jumps,
             )
 
     def close(self, timeout: float = 10.0) -> None:
@@ -396,9 +399,9 @@ class EngineRunner:
             return item
 
     def _accept(self, item: Incoming) -> bool:
-        kept, reason, message = False, "", ""
+        offered, reason, message = Offered(False), "", ""
         try:
-            kept = self._stream.offer(item.picture, item.stamp_ns)
+            offered = self._stream.offer(item.picture, item.stamp_ns)
         except FrameError as error:
             reason, message = error.reason, str(error)
         except Exception as error:
@@ -408,12 +411,15 @@ class EngineRunner:
             frames.in_hand -= 1
             if reason:
                 self._count_drop(reason, 1, message)
-            elif kept:
+            elif offered.kept:
                 frames.pending += 1
                 self._arrivals.append(item.arrived)
             else:
                 frames.skipped += 1
-        return kept
+        if offered.jump is not None:
+            self._jump_log.warning(offered.jump.kind, offered.jump.told(self._stream.config))
+            self._settle_accounts("time_jump")
+        return offered.kept
 
     def _encode(self, encode: Callable[[], ChunkReport | None]) -> bool:
         """Encode a chunk if there is one. A chunk that fails is dropped and the stream goes on without it."""
@@ -448,7 +454,7 @@ class EngineRunner:
             self._booked_frames = stream.frames
             while len(self._arrivals) > waiting:
                 self._arrivals.popleft()
-            self._facts = self._stream_facts()
+            self._facts, self._jumps = self._stream_facts(), stream.jumps
 
     def _flush_due(self) -> bool:
         return self._has_pair() and time.monotonic() >= self._arrivals[0] + self.config.flush_after

@@ -15,6 +15,7 @@ from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.stream import Picture
+from stream_vl_ros.engine.time_jump import JumpCounters
 
 
 @dataclass(slots=True)
@@ -59,10 +60,12 @@ class RunnerStatus:
         cache_tokens, cache_bytes: what the stream's KV cache holds and occupies.
         evicted: what the stream forgot to stay in its budget.
         frame_size: height and width of an encoded frame in pixels; None before the first.
-        first_stamp_ns, last_stamp_ns: of the frames in the cache; 0 without any.
+        first_stamp_ns, last_stamp_ns: of the first and the last frame in the cache, in the order of arrival; 0 without
+            any.
         problem: the last thing that went wrong since the last reset, in words; empty if nothing did.
         watches: standing questions.
         watch_times: looks at them, one per chunk that was encoded while there were any.
+        jumps: of header stamps, since the runner was made.
     """
 
     frames: FrameCounters
@@ -77,6 +80,7 @@ class RunnerStatus:
     problem: str
     watches: int = 0
     watch_times: ChunkTimes = field(default_factory=ChunkTimes)
+    jumps: JumpCounters = field(default_factory=JumpCounters)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from stream_vl_ros.engine.answer import Answer, Moment
 from stream_vl_ros.engine.batch import DecodeBatch
-from stream_vl_ros.engine.cache import KVCache, Snapshot
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.frames import Frame
@@ -27,45 +27,14 @@ from stream_vl_ros.engine.prompt import PromptPieces, check_choices
 from stream_vl_ros.engine.question import DEFAULT_MAX_NEW_TOKENS, Question
 from stream_vl_ros.engine.reader import Reader
 from stream_vl_ros.engine.sampling import FrameSampler
+from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot, Tip
 from stream_vl_ros.engine.stream_state import StreamState
+from stream_vl_ros.engine.time_jump import JumpCounters
+from stream_vl_ros.engine.timing import new_sampler, timed
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.errors import CacheError, NoVideoError
 
 Picture = np.ndarray | Callable[[], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkReport:
-    """One chunk that was encoded: frames and tokens in it, and the seconds that it took."""
-
-    frames: int
-    tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSnapshot:
-    """A moment of a stream, to go back to with `restore`, even after a reset. Keeps the memory of that moment alive."""
-
-    cache: Snapshot
-    state: StreamState
-    pending: tuple[Frame, ...]
-    size: tuple[int, int] | None
-    sampler: FrameSampler
-
-
-@dataclass(frozen=True, slots=True)
-class _Tip:
-    """The waiting frames, encoded on a fork of the stream at `state`."""
-
-    state: StreamState
-    pending: tuple[Frame, ...]
-    cache: KVCache
-    segment: VideoSegment
-
-    def fits(self, state: StreamState, pending: list[Frame]) -> bool:
-        same = len(pending) == len(self.pending) and all(a is b for a, b in zip(pending, self.pending, strict=True))
-        return same and state is self.state
 
 
 class VideoStream:
@@ -95,17 +64,17 @@ class VideoStream:
     _pending: list[Frame]
     _size: tuple[int, int] | None  # pixels of an encoded frame, fixed by the first one
     _sampler: FrameSampler
-    _last_tip: _Tip | None  # kept while further questions of the same moment may come
+    _last_tip: Tip | None  # kept while further questions of the same moment may come
 
     def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
         self.model = model
         self.resets = 0  # how often video was forgotten as a whole: by a reset, or by going back
+        self.jumps = JumpCounters()  # of the stamps, since the stream was made
         self.config = config or StreamConfig()
         self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
         self._keeper = MemoryKeeper(model.adapter, self.config)
         self._reader = Reader(model, self.pieces, self.config)
-        self._after_maximum = self.config.text_base == "trained" or model.adapter.text_after_maximum
-        self._open()
+        self._adopt(*self._opened())
 
     # --- video in -------------------------------------------------------------------------------------------
 
@@ -114,7 +83,8 @@ class VideoStream:
 
         Args:
             frames: uint8 arrays (height, width, 3) in RGB order, or one array (n, height, width, 3).
-            stamps: when each was taken, in seconds since any fixed moment; must increase.
+            stamps: when each was taken, in seconds since any fixed moment. They increase; what happens where they jump
+                is the settings' choice (`StreamConfig.on_time_jump`), and is counted in `jumps`.
 
         Returns:
             One report per encoded chunk. Frames that `target_fps` leaves out are skipped.
@@ -132,8 +102,12 @@ class VideoStream:
                 reports.append(report)
         return reports
 
-    def offer(self, picture: Picture, stamp_ns: int) -> bool:
-        """Add one picture to the waiting ones, encoding nothing. False if `target_fps` leaves it out.
+    def offer(self, picture: Picture, stamp_ns: int) -> Offered:
+        """Add one picture to the waiting ones, encoding nothing. Not kept if `target_fps` leaves it out.
+
+        A stamp that jumps is acted upon as `on_time_jump` says, once its picture is known to be usable. With ``"mark"``
+        the frames of the time before are a chunk of their own for `encode_chunk`; with ``"reset"`` they are forgotten,
+        and the system turn is read again.
 
         Args:
             picture: uint8 (height, width, 3), RGB, kept as it is; or a function that makes it, called only if the
@@ -141,32 +115,63 @@ class VideoStream:
             stamp_ns: when it was taken, nanoseconds.
 
         Raises:
-            FrameError: the stream is unchanged then, and the frame's place stays free for the next one.
+            FrameError: the stream is unchanged then, and the frame's place stays free for the next one, which jumps if
+                this one did.
         """
-        before = replace(self._sampler)
-        time_ns = self._sampler.place(stamp_ns)
-        if time_ns is None:
-            return False
-        try:
-            pixels = picture() if callable(picture) else picture
-            check_pixels(pixels)
-            size = self._size or self._first_size(pixels)
-            self._keeper.check_space(self.cache.length, len(self._pending), size)
-        except BaseException:
-            self._sampler = before
-            raise
-        self._size = size
-        self._pending.append(Frame(pixels, stamp_ns, time_ns))
+        timing = timed(
+            self._sampler,
+            stamp_ns,
+            self.config.on_time_jump,
+            fresh=new_sampler(self.config, self.model.adapter),
+            in_range=self._in_range,
+        )
+        if timing.time_ns is None:
+            self._sampler = timing.sampler
+            return Offered(False)
+        pixels = picture() if callable(picture) else picture
+        check_pixels(pixels)
+        # After going back to a memory it is not the clock that jumped.
+        jump = None if self._sampler.restored else timing.jump
+        if timing.reset:
+            self._begin_anew(pixels)
+        frame = Frame(pixels, stamp_ns, timing.time_ns, timing.sampler.span)
+        size = self._size or self._first_size(pixels)
+        tokens = sum(s.tokens for s in self._reader.stretches([*self._pending, frame], size, self._state))
+        self._keeper.check_space(self.cache.length + tokens)
+        self._size, self._sampler = size, timing.sampler
+        self._pending.append(frame)
         self._last_tip = None
-        return True
+        if jump is not None:
+            self.jumps = self.jumps.more(jump)
+        return Offered(True, jump)
+
+    def _in_range(self, time_ns: int) -> bool:
+        """Whether the model has positions for a frame at this time of the present span."""
+        segment = self._state.segment
+        if self._pending:
+            assert self._size is not None
+            *_, last = self._reader.stretches(self._pending, self._size, self._state)
+            segment = last.after
+        return segment is None or segment.time_of(time_ns) < self._keeper.position_limit
 
     def _first_size(self, pixels: np.ndarray) -> tuple[int, int]:
-        height, width, _ = pixels.shape
-        size = self.model.adapter.geometry.frame_size(height, width, self.config.max_pixels)
-        self._keeper.begin(size, self.cache.length)
+        size, self._keeper.budget = self._measured(pixels, self.cache.length)
         if self._keeper.budget is not None:
             self.cache.reserve(self._keeper.budget)
         return size
+
+    def _measured(self, pixels: np.ndarray, opening: int) -> tuple[tuple[int, int], int | None]:
+        """Size that such pictures are encoded at, and the budget in tokens behind `opening` ones."""
+        height, width, _ = pixels.shape
+        size = self.model.adapter.geometry.frame_size(height, width, self.config.max_pixels)
+        return size, self._keeper.budget_for(size, opening)
+
+    def _begin_anew(self, pixels: np.ndarray) -> None:
+        """Forget all video, unless such pictures cannot be used."""
+        cache, state = self._opened()
+        self._measured(pixels, cache.length)
+        self._adopt(cache, state)
+        self.resets += 1
 
     def drop_pending(self) -> int:
         """Forget the frames that wait for their chunk. Returns how many."""
@@ -176,16 +181,25 @@ class VideoStream:
         return count
 
     def encode_chunk(self) -> ChunkReport | None:
-        """Encode one chunk if enough frames wait for it."""
-        whole = self.config.chunk_frames - self.config.chunk_frames % self._temporal
-        if len(self._pending) < max(self.config.chunk_frames, self._temporal):
-            return None
-        return self._encode(max(whole, self._temporal))
+        """Encode one chunk if enough frames wait for it, or if nothing can be added to those that wait."""
+        chunk, (waiting, closed) = self.config.chunk_frames, self._waiting()
+        if waiting >= max(chunk, self._temporal):
+            return self._encode(max(chunk - chunk % self._temporal, self._temporal))
+        return self._encode(waiting) if closed else None
 
     def flush(self) -> ChunkReport | None:
-        """Encode what waits without a full chunk: whole pairs only, an odd frame goes on waiting."""
-        whole = len(self._pending) - len(self._pending) % self._temporal
-        return self._encode(whole) if whole else None
+        """Encode what waits without a full chunk: whole pairs only, an odd frame goes on waiting.
+
+        If a jump in time lies between the waiting frames, those before it are encoded, all of them.
+        """
+        waiting, closed = self._waiting()
+        count = waiting if closed else waiting - waiting % self._temporal
+        return self._encode(count) if count else None
+
+    def _waiting(self) -> tuple[int, bool]:
+        """How many of the waiting frames, from the first one on, are of one span, and whether that is over."""
+        count = sum(1 for f in self._pending if f.span == self._pending[0].span)
+        return count, count < len(self._pending)
 
     @property
     def pending(self) -> tuple[Frame, ...]:
@@ -221,7 +235,7 @@ class VideoStream:
             # No new video since a remembered answer: the question follows it in the dialogue.
             start, ask = state.position, self.pieces.follow_up
         else:
-            start, ask = segment.text_start(self._after_maximum), self.pieces.ask
+            start, ask = self._reader.text_end(segment), self.pieces.ask
         return Fork(self.model.adapter, moment, cache, start, ask, self.pieces.follow_up)
 
     def start(self, question: Question, asked_at: float | None = None) -> Generation:
@@ -284,18 +298,14 @@ class VideoStream:
         """
         if not self._state.frames and not self._pending:
             raise NoVideoError("nothing to remember a turn after: not one frame has arrived")
-        spare = self._spare_text(question, answer)
-        if self._pending:
-            self._make_room(len(self._pending), spare)
-        else:
-            self._make_room(0, spare)
+        self._make_room(len(self._pending), self._spare_text(question, answer))
         state, pending, length = self._state, list(self._pending), self.cache.length
         try:
             if self._pending:
                 self._read_chunk(len(self._pending))
             segment = self._state.segment
             piece = self.pieces.follow_up_turn if segment is None else self.pieces.turn
-            start = self._state.position if segment is None else segment.text_start(self._after_maximum)
+            start = self._reader.text_start(self._state)
             ids = piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
             block = self._reader.text(ids, start, self.cache)
         except BaseException:
@@ -335,23 +345,27 @@ class VideoStream:
         )
 
     def restore(self, snapshot: StreamSnapshot) -> None:
-        """Go back to a moment; frames and turns since then are forgotten. Living forks are not affected."""
+        """Go back to a moment; frames and turns since then are forgotten. Living forks are not affected.
+
+        The next frame's stamp need not go on from that moment. If it jumps, that is not counted, and what was gone
+        back to is not forgotten for it: ``on_time_jump="reset"`` does what ``"mark"`` does.
+        """
         self.cache.restore(snapshot.cache)
         self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
-        self._sampler = replace(snapshot.sampler)
+        self._sampler = replace(snapshot.sampler, restored=True)
         self._last_tip = None
         self.resets += 1
 
     def reset(self) -> None:
         """Forget all video, the waiting frames too. Living forks and snapshots are not affected."""
-        self._open()
+        self._adopt(*self._opened())
         self.resets += 1
 
     def release(self) -> None:
         """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
         self._last_tip = None
         if self._keeper.active:
-            self._forgetting(lambda: self._keeper.shed(self.cache, self._state.ledger))
+            self._forgetting(lambda s: s.holding(self._keeper.shed(self.cache, s.ledger)))
 
     def signature(self) -> str:
         """SHA-256 in hex over cache, positions and counters; waiting frames are not part of it."""
@@ -364,23 +378,21 @@ class VideoStream:
         return self.model.adapter.geometry.temporal
 
     @torch.inference_mode()
-    def _open(self) -> None:
+    def _opened(self) -> tuple[KVCache, StreamState]:
+        """A cache that holds the beginning of the prompt, and the state of a stream without video."""
         ids = self.pieces.start.tokens(self.model.tokenizer)
         # A budget is allocated as a whole once the pictures' size is known.
         capacity = len(ids) if self.config.has_budget else self.config.initial_capacity
         cache = KVCache(self.model.adapter.cache_shape, initial_capacity=capacity)
         opening = replace(self._reader.text(ids, 0, cache), pinned=True)
-        # Nothing is replaced before everything that can fail is done.
-        self.cache = cache
         ledger = Ledger((opening,) if self._keeper.active else ())
-        self._state = StreamState(None, len(ids), ledger=ledger)
-        self._pending, self._size, self._last_tip = [], None, None
-        self._sampler = FrameSampler(self.config.target_fps, self._longest_gap())
+        return cache, StreamState(None, len(ids), ledger=ledger)
 
-    def _longest_gap(self) -> int:
-        """Nanoseconds of time that all positions of the model cover: a longer gap leaves no room for any video."""
-        rate = self.model.adapter.tokens_per_second or 1
-        return int(self.model.adapter.max_positions * NANOSECONDS / rate)
+    def _adopt(self, cache: KVCache, state: StreamState) -> None:
+        # Everything that can fail is done by now.
+        self.cache, self._state = cache, state
+        self._pending, self._size, self._last_tip = [], None, None
+        self._sampler = new_sampler(self.config, self.model.adapter)
 
     def _encode(self, count: int) -> ChunkReport:
         started = time.perf_counter()
@@ -405,6 +417,7 @@ class VideoStream:
             segment=read.segment,
             answered=False,
             frames=self._state.frames + count,
+            span=chunk[-1].span,
             first_stamp_ns=self._state.first_stamp_ns if self._state.frames else chunk[0].stamp_ns,
             last_stamp_ns=chunk[-1].stamp_ns,
             ledger=self._grown(*read.blocks),
@@ -421,48 +434,26 @@ class VideoStream:
         if not self._keeper.active or self._size is None:
             return
         self._last_tip = None
-        pairs = -(-frames // self._temporal)
-        rows, columns = self.model.adapter.geometry.grid(*self._size)
-        text = len(self.pieces.reopen.tokens(self.model.tokenizer)) if self._state.answered else 0
-        new = pairs * rows * columns + text + spare
-        self._forgetting(lambda: self._keeper.make_room(self.cache, self._state.ledger, new))
-        self._stay_in_range(frames, text + spare, max(rows, columns))
+        stretches = list(self._reader.stretches(self._pending[:frames], self._size, self._state))
+        new = sum(s.tokens for s in stretches) + spare
+        self._forgetting(lambda s: s.holding(self._keeper.make_room(self.cache, s.ledger, new)))
+        segment = stretches[-1].after if stretches else self._state.segment
+        newest = (self._state.position if segment is None else segment.last_time) + spare
+        side = max(self.model.adapter.geometry.grid(*self._size))
+        self._forgetting(lambda s: s.moved(*self._keeper.move_back(self.cache, s.ledger, newest, side)))
 
     def _spare_text(self, question: str, answer: str) -> int:
-        piece = self.pieces.follow_up_turn if self._state.segment is None else self.pieces.turn
+        follows = self._state.segment is None and not self._pending
+        piece = self.pieces.follow_up_turn if follows else self.pieces.turn
         return len(piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip()))
 
-    def _forgetting(self, action: Callable[[], Ledger]) -> None:
+    def _forgetting(self, action: Callable[[StreamState], StreamState]) -> None:
         try:
-            ledger = action()
+            self._state = action(self._state)
         except CacheError:
             # Half of it is gone: better an empty memory than a wrong one.
             self.reset()
             raise
-        first = ledger.first_ns or self._state.first_stamp_ns
-        self._state = replace(self._state, ledger=ledger, first_stamp_ns=first)
-
-    def _stay_in_range(self, frames: int, text: int, side: int) -> None:
-        state, segment = self._state, self._state.segment
-        if segment is None or not frames:
-            newest = (segment.last_time if segment else state.position) + text
-        else:
-            newest = segment.time_of(self._pending[frames - 1].time_ns) + text
-        before = state.ledger
-        moved = (before, 0, 0)
-
-        def move() -> Ledger:
-            nonlocal moved
-            moved = self._keeper.move_back(self.cache, before, newest, side)
-            return moved[0]
-
-        self._forgetting(move)
-        _, back, anchor = moved
-        if not back:
-            return
-        if segment is not None:
-            segment = segment.moved(back, in_place=segment.start == anchor)
-        self._state = replace(self._state, segment=segment, position=state.position - back)
 
     def _tip(self) -> tuple[KVCache, VideoSegment]:
         """A fork that has read the waiting frames, and the segment that it ends in.
@@ -474,5 +465,5 @@ class VideoStream:
             assert self._size is not None
             cache = self.cache.fork()
             segment = self._reader.video(self._pending, self._size, self._state, cache).segment
-            tip = self._last_tip = _Tip(self._state, tuple(self._pending), cache, segment)
+            tip = self._last_tip = Tip(self._state, tuple(self._pending), cache, segment)
         return tip.cache.fork(), tip.segment

@@ -13,8 +13,11 @@ from stream_vl_ros.engine.stream import VideoStream
 
 def warm_up(model: LoadedModel, config: StreamConfig) -> None:
     """Encode a chunk of grey pictures and ask about it, on a stream that is thrown away."""
-    # A budget that suits the camera's pictures may be too small for these, and need not be allocated twice.
-    unbounded = replace(config, eviction="none", budget_tokens=0, budget_mib=0.0, budget_seconds=0.0)
+    # A budget that suits the camera's pictures may be too small for these, and need not be allocated twice. Of a slow
+    # cadence every frame might be a gap.
+    unbounded = replace(
+        config, eviction="none", budget_tokens=0, budget_mib=0.0, budget_seconds=0.0, on_time_jump="continue"
+    )
     stream = VideoStream(model, unbounded)
     size = 4 * model.adapter.geometry.factor
     grey = np.full((size, size, 3), 128, dtype=np.uint8)

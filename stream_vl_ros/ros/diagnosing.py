@@ -19,7 +19,16 @@ except ImportError:  # it comes with a robot's ROS 2, not from PyPI
     diagnostic_updater = None
 
 # Fields of the status that are told as they are.
-_CAMERA = ("publishers", "frames_received", "frames_ingested", "frames_skipped", "frames_dropped", "frames_waiting")
+_CAMERA = (
+    "publishers",
+    "frames_received",
+    "frames_ingested",
+    "frames_skipped",
+    "frames_dropped",
+    "frames_waiting",
+    "time_jumps_back",
+    "time_gaps",
+)
 _ENGINE = (
     "model",
     "device",

@@ -134,6 +134,8 @@ def status_message(status: RunnerStatus) -> StreamStatus:
     message.frame_height, message.frame_width = status.frame_size or (0, 0)
     message.cache_tokens = status.cache_tokens
     message.cache_bytes = status.cache_bytes
+    message.time_jumps_back = status.jumps.back
+    message.time_gaps = status.jumps.gaps
     message.evicted_frames = status.evicted.frames
     message.evicted_tokens = status.evicted.tokens
     message.chunks = chunks.count

@@ -112,6 +112,7 @@ def test_right_answers_at_their_moments(ask: Callable[..., Any], demo_sqlite3: P
     # Nothing is read behind the last question.
     assert document["frames"] == {
         "read": 93, "received": 93, "ingested": 46, "skipped": 46, "dropped": 0, "waiting": 1, "drops": {},
+        "time_jumps_back": 0, "time_gaps": 0,
     }  # fmt: skip
 
 
@@ -267,6 +268,26 @@ def test_bad_frames_are_counted_and_do_not_stop_it(ask: Callable[..., Any], tmp_
     # The time begins with the first image that has one, and the place of a bad one is taken by the next.
     assert [q["frames_seen"] for q in document["questions"]] == [2, 4]
     assert "ask_bag: image encoding 'jpeg2000' is not supported" in said
+
+
+@pytest.mark.parametrize(
+    # Of the first span 3 frames wait for their chunk, of the second none.
+    ("policy", "seen", "drops"),
+    [("reset", 3, {"time_jump": 3}), ("continue", 10, {}), ("mark", 10, {})],
+)
+def test_stamps_that_jump(
+    ask: Callable[..., Any], tmp_path: Path, policy: str, seen: int, drops: dict[str, int]
+) -> None:
+    """As the node does: back, as where two recordings were joined, and ahead."""
+    images: list[tuple[int, int, dict[str, Any]]] = [(100 + i, 0, {}) for i in range(3)]
+    images += [(50 + i, 0, {}) for i in range(4)] + [(900 + i, 0, {}) for i in range(3)]
+    bag = raw_bag(tmp_path / "bag", images)
+    document, said = ask(bag, "-q", "What?", "--at", "end", "-p", f"on_time_jump:={policy}")
+    frames = document["frames"]
+    assert (frames["time_jumps_back"], frames["time_gaps"], balanced(document)) == (1, 1, True)
+    assert document["questions"][0]["frames_seen"] == seen
+    assert frames["drops"] == drops
+    assert said.count("on_time_jump") == 2
 
 
 def test_no_usable_frame_at_all(ask: Callable[..., Any], tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ UNKNOWN = {
     "upper": CHAT_TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'] | upper }}"),
     "no_text": CHAT_TEMPLATE.replace("{{ part['text'] }}", ""),
     "empty": "{# nothing #}",
+    "one_video": CHAT_TEMPLATE.replace(
+        "{% for part in message['content'] %}", "{% for part in message['content'] | unique(attribute='type') %}"
+    ),
     "repeats": CHAT_TEMPLATE.replace("{{ part['text'] }}", "{{ part['text'] }} {{ part['text'] }}"),
 }
 
@@ -125,6 +128,11 @@ def test_a_template_that_is_not_known(loaded, tokenizer, caplog, template):
         pieces.start.tokens(tokenizer) + video + pieces.ask.tokens(tokenizer, question=Q1) + ids(tokenizer, A1)
         + pieces.follow_up.tokens(tokenizer, question=Q2)
     ) == ids(tokenizer, prompt)  # fmt: skip
+    two = render(native, system_turn(), user_turn(Q1, videos=2))
+    border = pieces.border.tokens(tokenizer)
+    assert pieces.start.tokens(tokenizer) + video + border + video + pieces.ask.tokens(tokenizer, question=Q1) == ids(
+        tokenizer, two
+    )
 
 
 def test_several_vision_segments():
@@ -180,6 +188,15 @@ def test_remembered_turns_lie_between_videos(processor, pieces, tokenizer):
     got += video + pieces.remember.tokens(tokenizer, question=Q2, answer="b")
     got += video + pieces.ask.tokens(tokenizer, question="And?")
     assert got == ids(tokenizer, prompt)
+
+
+def test_videos_of_one_turn_follow_each_other(processor, pieces, tokenizer):
+    video = tokenizer.convert_tokens_to_ids(["<|video_pad|>"])
+    prompt = render(processor, system_turn(), user_turn(Q1, videos=3))
+    border = pieces.border.tokens(tokenizer)
+    assert len(border) == 2
+    got = pieces.start.tokens(tokenizer) + video + border + video + border + video
+    assert got + pieces.ask.tokens(tokenizer, question=Q1) == ids(tokenizer, prompt)
 
 
 @pytest.mark.parametrize("system", [SYSTEM, "", "Zwei Zeilen:\n„ja“, 是的 🤖", "{braces} {question} %s \\n"])

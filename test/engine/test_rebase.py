@@ -151,6 +151,65 @@ def test_a_uniform_move_changes_no_answer(model, video):
     assert (got - expected).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("rule", ["window", "importance"])
+@pytest.mark.parametrize("sink_frames", [0, 4])
+def test_a_later_span_that_is_alone_behind_the_sink_is_as_a_first_one(model, video, rule, sink_frames):
+    """Its rows and columns come to the sink too, and stay there: they do not drift away however long it lasts."""
+    settings = {"budget_tokens": 120, "max_position": 120, "sink_frames": sink_frames}
+    stream, single = (make(model, rule, **settings) for _ in range(2))
+    stream.append(video[:8], [1000 + i / 2 for i in range(8)])
+    single.append(video[:8], [i / 2 for i in range(8)])
+    begin = len(stream.pieces.start.tokens(model.tokenizer))
+    rebases, behind_sink = 0, 0
+    for i in range(8, 300, 4):
+        stream.append(video[i : i + 4], [(i + j) / 2 for j in range(4)])
+        single.append(video[i : i + 4], [(i + j) / 2 for j in range(4)])
+        if stream.evicted.rebases > rebases and i > 100:
+            rebases, ledger = stream.evicted.rebases, stream.state.ledger
+            assert stream.state.segment.start == begin
+            assert {b.anchor for b in ledger.loose} == {begin}
+            behind_sink += 1
+    assert behind_sink >= (2 if model.adapter.tokens_per_second else 1)
+    recent = stream.state.ledger.loose[-4:]
+    count = sum(b.tokens for b in recent)
+    # The first layer's keys depend on tokens and positions alone.
+    ours, theirs = (s.cache.layer_tokens(0)[0][:, :, -count:] for s in (stream, single))
+    back = single.state.ledger.loose[-1].position - recent[-1].position
+    deltas = torch.zeros(3, ours.shape[1], count, dtype=torch.int64)
+    deltas[0] = back
+    assert (model.adapter.rotate(ours, deltas) - theirs).abs().max() < 1e-4
+
+
+def test_rows_and_columns_are_where_the_ledger_says(model, video):
+    """Short spans and long ones: every block of the present equals one computed at its place from scratch."""
+    stream = make(model, budget_tokens=160, max_position=120)
+    shown = 0
+    for number, length in enumerate([20, 4, 8, 60, 4, 4, 90, 16]):
+        for i in range(length):
+            stream.append(video[shown : shown + 1], [i / 2 - 1000 * number])
+            shown += 1
+    stream.flush()
+    assert stream.evicted.rebases >= 2
+    assert len({b.anchor for b in stream.state.ledger.loose if b.is_video}) >= 2
+    at = sum(b.tokens for b in stream.state.ledger.pinned)
+    frame = shown - sum(b.frames for b in stream.state.ledger.loose)
+    rows, columns = model.adapter.geometry.grid(*stream.frame_size)
+    for block in stream.state.ledger.loose:
+        if block.is_video:
+            fresh = VideoStream(model, StreamConfig(target_fps=0))
+            begin = fresh.cache.length
+            fresh.append(video[frame : frame + 2], [0.0, 0.5])
+            fresh.flush()
+            place = torch.tensor([block.anchor - begin] * 2)[:, None].expand(2, rows * columns)
+            deltas = torch.cat((torch.full((1, rows * columns), block.position - begin), place))
+            keys = fresh.cache.layer_tokens(0)[0][:, :, begin:]
+            expected = model.adapter.rotate(keys, deltas[:, None].expand(-1, keys.shape[1], -1))
+            got = stream.cache.layer_tokens(0)[0][:, :, at : at + block.tokens]
+            assert (got - expected).abs().max() < 1e-3, block
+        at, frame = at + block.tokens, frame + block.frames
+    assert (at, frame) == (stream.cache.length, shown)
+
+
 @pytest.mark.parametrize("cut", list(itertools.product([1, 3], [0, 1, 3])))
 def test_time_goes_on_exactly_after_a_move(model, video, cut):
     """The floor is taken on the product since the segment's start, moved or not."""

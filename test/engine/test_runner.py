@@ -318,12 +318,12 @@ def test_reset_ends_the_complaint_about_what_came_before(loaded, video):
     gate = threading.Event()
     with make(loaded) as runner:
         push(runner, video[:4], 4)
-        push(runner, video[:1])
+        push(runner, video[:1], 6)
         assert "is not later" in settled(runner, 0).problem
         held = runner.call(lambda _: gate.wait(20))
         done = runner.reset()
         push(runner, video[:1], 8)
-        push(runner, video[:1])
+        push(runner, video[:1], 7)
         assert runner.status().problem  # not before its turn
         gate.set()
         held.result(20)

@@ -19,7 +19,7 @@ MS = 1_000_000
 
 
 def placed(target: float, stamps: list[int]) -> list[int | None]:
-    sampler = FrameSampler(target, longest_gap_ns=2**63)
+    sampler = FrameSampler(target)
     return [sampler.place(s) for s in stamps]
 
 
@@ -98,11 +98,11 @@ def test_a_gap_stays_a_gap():
 @pytest.mark.parametrize("target", [0, 2, 30])
 @pytest.mark.parametrize("bad", [0, -1, -5 * NANOSECONDS])
 def test_a_stamp_that_is_not_later_changes_nothing(target, bad):
-    sampler = FrameSampler(target, longest_gap_ns=2**63)
+    sampler = FrameSampler(target)
     sampler.place(EPOCH)
     sampler.place(EPOCH + 600 * MS)
     before = replace(sampler)
-    with pytest.raises(FrameError, match=r"(?s)1700000000\.723457.*reset") as raised:
+    with pytest.raises(FrameError, match=r"(?s)1700000000\.723457.*jump_back") as raised:
         sampler.place(EPOCH + 600 * MS + bad)
     assert raised.value.reason == "stamp_backwards"
     assert sampler == before
@@ -150,3 +150,103 @@ def test_kept_frames_are_in_order_and_near_their_time(target, steps, origin):
         assert time > last
         assert -0.1001 * period - 1 <= (stamp - origin) - time <= period + 1
         last = time
+
+
+# --- jumps --------------------------------------------------------------------------------------------------
+
+
+def after(*stamps: int, fps: float = 2, **settings) -> FrameSampler:
+    sampler = FrameSampler(fps, **settings)
+    for stamp in stamps:
+        sampler.place(stamp)
+    return sampler
+
+
+@pytest.mark.parametrize(
+    ("stamp", "kind"),
+    [
+        (9_000, None),  # out of order by just what is allowed
+        (8_999, "back"),
+        (0, "back"),
+        (10_000, None),  # twice
+        (10_001, None),
+        (70_000, None),
+        (70_001, "gap"),
+    ],
+)
+def test_a_jump_is_more_than_a_frame_out_of_order_and_more_than_a_pause(stamp, kind):
+    sampler = after(0, 10_000 * MS, max_gap_ns=60_000 * MS)
+    jump = sampler.jump(stamp * MS)
+    assert (jump and jump.kind) == kind
+    if jump:
+        assert (jump.from_ns, jump.to_ns, jump.seconds) == (10_000 * MS, stamp * MS, abs(stamp - 10_000) / 1000)
+
+
+def test_the_first_frame_of_all_is_no_jump():
+    assert FrameSampler(2, max_gap_ns=1, jump_back_ns=0).jump(-(10**18)) is None
+
+
+def test_a_recording_that_is_shorter_than_jump_back_is_seen_to_begin_anew():
+    sampler = after(5 * MS, 300 * MS, 500 * MS)
+    assert sampler.jump(400 * MS) is None
+    assert sampler.jump(6 * MS) is None
+    for anew in (5 * MS, 0):
+        jump = sampler.jump(anew)
+        assert jump is not None
+        assert jump.kind == "back"
+    # One frame again and again is not a recording that begins anew.
+    assert after(5 * MS).jump(5 * MS) is None
+
+
+def test_a_skipped_frame_counts_for_the_jump():
+    sampler = after(0, 100 * MS, 200 * MS, fps=1, max_gap_ns=60_000 * MS)
+    assert sampler.jump(60_150 * MS) is None
+    assert sampler.jump(60_201 * MS) is not None
+
+
+def test_looking_for_a_jump_changes_nothing():
+    sampler = after(0, 10_000 * MS)
+    before = replace(sampler)
+    assert sampler.jump(0)
+    assert sampler == before
+
+
+@pytest.mark.parametrize("fps", [0, 2, 30])
+def test_a_span_begins_at_its_first_frame(fps):
+    sampler = after(EPOCH, EPOCH + 1000 * MS, fps=fps)
+    fresh = FrameSampler(fps)
+    assert sampler.begin(77 * MS) == fresh.place(77 * MS) == 0
+    assert sampler.span == 1
+    for stamp in (80, 577, 1_000, 1_077, 3_000):
+        assert sampler.place(stamp * MS) == fresh.place(stamp * MS)
+    assert sampler.jump(0)
+
+
+@pytest.mark.parametrize("fps", [0.37, 2, 7.5, 29.97, 30])
+def test_going_on_without_time_takes_the_next_slot_however_often(fps):
+    period = NANOSECONDS / Fraction(fps).limit_denominator(1001)
+    sampler = FrameSampler(fps)
+    times = [sampler.place(0)]
+    for _ in range(50):  # a recording of five frames that loops
+        times += [sampler.place(int(i * period)) for i in range(1, 5)]
+        times.append(sampler.resume(0))
+    assert times == slots(fps, len(times))
+    assert sampler.span == 0
+
+
+def test_going_on_without_time_and_without_a_cadence_repeats_the_last_step():
+    sampler = after(0, 700 * MS, fps=0, max_gap_ns=60_000 * MS)
+    assert sampler.resume(100 * MS) == 1_400 * MS
+    assert sampler.place(150 * MS) == 1_450 * MS
+    assert sampler.place(100_000 * MS) == 101_300 * MS  # a gap is no step
+    assert sampler.resume(0) == 101_350 * MS
+    assert after(0, fps=0).resume(-1) == 500 * MS  # one frame says nothing
+
+
+def test_after_going_back_to_a_memory_any_earlier_stamp_is_a_jump():
+    sampler = after(0, 10_000 * MS)
+    sampler.restored = True
+    assert sampler.jump(9_999 * MS)
+    assert sampler.jump(10_001 * MS) is None
+    sampler.place(10_001 * MS)
+    assert sampler.jump(10_000 * MS) is None

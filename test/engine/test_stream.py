@@ -191,7 +191,7 @@ def test_a_bad_picture_changes_nothing(stream, video, picture, reason):
 
 def test_a_backward_stamp_changes_nothing(stream, video):
     stream.append(video[:4], stamps(4))
-    for late in (1.5, 0.2):
+    for late in (1.5, 0.6):
         with pytest.raises(FrameError, match="not later"):
             stream.append(video[4:5], [late])
     stream.append(video[4:6], [2.0, 2.5])
@@ -269,15 +269,6 @@ def test_a_snapshot_outlives_a_reset(stream, video):
     straight = VideoStream(stream.model, stream.config)
     straight.append(video[:8], stamps(8))
     assert stream.signature() == straight.signature()
-
-
-def test_a_stamp_far_ahead_changes_nothing(stream, video):
-    stream.append(video[:3], stamps(3))
-    with pytest.raises(FrameError, match="clock was set") as caught:
-        stream.append(video[3:4], [1.7e9])
-    assert caught.value.reason == "stamp_jump"
-    stream.append(video[3:4], stamps(1, 3))
-    assert stream.frames == 4
 
 
 def test_questions_and_choices_have_a_limit(stream, video):

@@ -256,14 +256,13 @@ def test_bad_images_are_counted_logged_once_and_change_nothing(start_node, robot
         robot.publish(np.zeros((0, 80, 3), np.uint8), stamp(4))
         robot.publish(pictures[4], stamp(1))
         robot.publish(pictures[4], 0, header=Header(stamp=Time(sec=-5, nanosec=0)))
-        robot.publish(pictures[4], 2_100_000_000 * SECOND)
-    status = robot.settled(25)
+    status = robot.settled(22)
     drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
-    reasons = "unknown_encoding", "short_data", "bad_step", "zero_size", "stamp_backwards", "bad_stamp", "stamp_jump"
+    reasons = "unknown_encoding", "short_data", "bad_step", "zero_size", "stamp_backwards", "bad_stamp"
     assert drops == dict.fromkeys(reasons, 3)
-    assert (status.frames_ingested, status.frames_dropped, robot.unaccounted(status)) == (4, 21, 0)
+    assert (status.frames_ingested, status.frames_dropped, robot.unaccounted(status)) == (4, 18, 0)
     publish(robot, pictures[4:8], 4)
-    assert robot.settled(29).frames_ingested == 8
+    assert robot.settled(26).frames_ingested == 8
     assert (
         robot.result(robot.ask("What is it?", max_new_tokens=10)).answer
         == engine_answer(pictures[:8], "What is it?", 10).text
@@ -273,9 +272,8 @@ def test_bad_images_are_counted_logged_once_and_change_nothing(start_node, robot
         ("100 bytes", "cut off"),
         ("step 7", "contradicts"),
         ("80x0", "empty"),
-        ("1700000000.25", "~/reset"),
+        ("1700000000.25", "jump_back"),
         ("-5 s", "camera driver"),
-        ("2100000000.0", "~/reset"),
     ]:
         lines = [line for line in node.log.splitlines() if value in line]
         assert len(lines) == 1 and hint in lines[0], (value, node.log)

@@ -11,7 +11,7 @@ from stream_vl_ros.engine.cache import KVCache, Pair
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.memory.budget import budget_in_tokens, check_budget
 from stream_vl_ros.engine.memory.ledger import Ledger
-from stream_vl_ros.engine.memory.rebase import plan_rebase
+from stream_vl_ros.engine.memory.rebase import Rebase, plan_rebase
 from stream_vl_ros.engine.memory.rules import EvictionRule, Forgetting, Importance, Window
 from stream_vl_ros.errors import FrameError
 
@@ -36,8 +36,8 @@ class MemoryKeeper:
         """Whether anything is ever forgotten."""
         return self._rule is not None
 
-    def begin(self, size: tuple[int, int], opening: int) -> None:
-        """Work out the budget for pictures of this size in pixels, behind `opening` tokens of text.
+    def budget_for(self, size: tuple[int, int], opening: int) -> int | None:
+        """The budget in tokens for pictures of this size in pixels, behind `opening` tokens of text; None without any.
 
         Raises `FrameError` (``budget_too_small``) if it cannot hold two chunks.
         """
@@ -48,14 +48,11 @@ class MemoryKeeper:
         if budget is not None:
             pairs = max(1, -(-config.chunk_frames // g.temporal)) * 2 + -(-config.sink_frames // g.temporal)
             check_budget(budget, opening + pairs * per_pair, size)
-        self.budget = budget
+        return budget
 
-    def check_space(self, length: int, waiting: int, size: tuple[int, int]) -> None:
-        """Without a rule: raise `FrameError` (``memory_full``) if `waiting` frames and one more do not fit any more."""
-        if self.active or self.budget is None:
-            return
-        pairs = (waiting + self._adapter.geometry.temporal) // self._adapter.geometry.temporal
-        if length + pairs * self._per_pair(size) > self.budget:
+    def check_space(self, tokens: int) -> None:
+        """Without a rule: raise `FrameError` (``memory_full``) if so many tokens are more than the budget."""
+        if not self.active and self.budget is not None and tokens > self.budget:
             raise FrameError(
                 "memory_full",
                 f"the memory budget of {self.budget} tokens is used up and nothing may be forgotten (eviction 'none'): "
@@ -84,24 +81,24 @@ class MemoryKeeper:
         return ledger if forgetting is None else self._apply(cache, forgetting, shrink=True)
 
     @torch.inference_mode()
-    def move_back(self, cache: KVCache, ledger: Ledger, newest: int, side: int) -> tuple[Ledger, int, int]:
+    def move_back(self, cache: KVCache, ledger: Ledger, newest: int, side: int) -> tuple[Ledger, Rebase | None]:
         """Move positions back if `newest`, the largest one that is needed next, is out of range.
 
-        Returns the contents afterwards, by how much, and where the segment behind the sink starts.
+        Returns the contents afterwards, and how they were moved.
         """
         limit = self.position_limit
         if self._rule is None or newest < limit:
-            return ledger, 0, 0
+            return ledger, None
         rebase = plan_rebase(ledger, newest, limit=limit, side=side)
         if rebase is None:
-            return ledger, 0, 0
+            return ledger, None
 
         def rotated(layer: int, keys: Tensor, values: Tensor) -> Pair:
             deltas = rebase.deltas(ledger, layer, keys.shape[1])
             return self._adapter.rotate(keys, deltas), values.clone()
 
         cache.rewrite(cache.length, rotated)
-        return rebase.moved(ledger), rebase.back, rebase.anchor
+        return rebase.moved(ledger), rebase
 
     @property
     def position_limit(self) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-# The place of tokens that belong to no picture.
+# The places of tokens that belong to no picture: of text, and of the border between two spans of video.
 TEXT_PLACE = -1
+BORDER_PLACE = -2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,27 +18,27 @@ class Block:
     Attributes:
         tokens: how many; 0 for a pair in which nothing had changed.
         position: M-RoPE position of the first token of text; temporal position of a pair.
-        anchor: start of the pair's video segment, from which its rows and columns are counted; -1 for text.
-        moves: whether rows and columns move along when time is moved back: not those of the segment behind the sink.
+        anchor: start of the pair's video segment, from which its rows and columns are counted; None for text.
         frames: frames in the pair.
-        first_ns, last_ns: their stamps.
+        first_ns, last_ns: stamps of its first and last frame.
         places: which of the picture's merged tokens they are, row by row, int64 (tokens,) on the CPU; None for all.
         pinned: never forgotten.
+        border: text that says no more than that one video ends and the next one begins.
     """
 
     tokens: int
     position: int
-    anchor: int = -1
-    moves: bool = True
+    anchor: int | None = None
     frames: int = 0
     first_ns: int = 0
     last_ns: int = 0
     places: Tensor | None = None
     pinned: bool = False
+    border: bool = False
 
     @property
     def is_video(self) -> bool:
-        return self.anchor >= 0
+        return self.anchor is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +50,7 @@ class Survivors:
             positions were moved back too far for are below the ledger's floor; their tokens are at the floor.
         sources: index into `blocks`, per layer int64 (kv_heads, tokens) on the CPU.
         positions: temporal positions, shaped alike.
-        places: as in `Block`, `TEXT_PLACE` for text, shaped alike.
+        places: as in `Block`, `TEXT_PLACE` and `BORDER_PLACE` for text, shaped alike.
     """
 
     blocks: tuple[Block, ...]
@@ -73,7 +74,8 @@ class Evicted:
     Attributes:
         tokens: tokens per layer.
         frames: frames of which nothing is left.
-        first_ns, last_ns: stamps of the first and the last of those frames; 0 without any.
+        first_ns, last_ns: the smallest and the largest stamp of those frames; 0 without any. After a jump back in time
+            frames with stamps in between may still be there.
         times: how often room was made.
         rebases: how often positions were moved back.
     """
@@ -133,10 +135,10 @@ class Ledger:
         return sum(b.frames for b in self.blocks) + (self.survivors.frames if self.survivors else 0)
 
     @property
-    def first_ns(self) -> int:
-        """Stamp of the first frame of which something is left; 0 without any."""
+    def first_ns(self) -> int | None:
+        """Stamp of the first frame, in the order of arrival, of which something is left; None without any."""
         survivors = self.survivors.blocks if self.survivors else ()
-        return min((b.first_ns for b in (*self.pinned, *survivors, *self.loose) if b.frames), default=0)
+        return next((b.first_ns for b in (*self.pinned, *survivors, *self.loose) if b.frames), None)
 
     def grown(self, *blocks: Block) -> Ledger:
         """With more blocks at the end."""

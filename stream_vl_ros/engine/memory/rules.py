@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stream_vl_ros.engine.memory.ledger import TEXT_PLACE, Ledger, Survivors
+from stream_vl_ros.engine.memory.ledger import BORDER_PLACE, TEXT_PLACE, Ledger, Survivors
 from stream_vl_ros.engine.memory.whereabouts import Whereabouts, whereabouts
 
 # Keys (1, kv_heads, tokens, head_dim) and their temporal positions (kv_heads, tokens) -> keys at time 0.
@@ -148,7 +148,9 @@ class _Compression:
         return torch.cat((sink, chosen + self._begin, tail), dim=-1)
 
     def _novelty(self, old: Tensor, recent: Tensor, where: Whereabouts) -> Tensor:
-        """Minus the mean cosine similarity to the recent keys at the same place; text is always new.
+        """Minus the mean cosine similarity to the recent keys at the same place.
+
+        Text is always new; a border between videos never is, or a recording that loops would fill the memory with them.
 
         Args:
             old, recent: keys, (kv_heads, tokens, head_dim).
@@ -163,7 +165,7 @@ class _Compression:
             old = self._rule.unrotate(old[None], where.positions)[0]
             recent = self._rule.unrotate(recent[None], now.positions)[0]
         old, recent = (torch.nn.functional.normalize(x.float(), dim=-1) for x in (old, recent))
-        there, here = ((p + 1).to(old.device) for p in (where.places, now.places))  # 0 is text
+        there, here = ((p - BORDER_PLACE).to(old.device) for p in (where.places, now.places))
         size = 1 + int(torch.cat((there.flatten(), here.flatten())).max())
         # The mean of cosines with several keys is the product with the mean of their directions.
         sums = old.new_zeros(heads, size, old.shape[-1])
@@ -172,7 +174,8 @@ class _Compression:
         counts.scatter_add_(1, here, torch.ones_like(here, dtype=counts.dtype))
         means = sums / counts.clamp(min=1)[..., None]
         score = -(old * means.gather(1, there[..., None].expand_as(old))).sum(-1)
-        return score.masked_fill(there == TEXT_PLACE + 1, torch.inf)
+        score = score.masked_fill(there == TEXT_PLACE - BORDER_PLACE, torch.inf)
+        return score.masked_fill(there == 0, -1)
 
     def ledger(self) -> Ledger:
         """See `Forgetting.ledger`."""

@@ -21,11 +21,13 @@ class LastRead:
 
     Attributes:
         pieces: normalised pixels, float32 (places, values).
-        times_ns: when it was taken, on the video's time axis, int64 (places,) on the CPU.
+        times_ns: when it was taken, on the time axis of its span, int64 (places,) on the CPU.
+        numbers: of the frame that it was taken from, in the order of arrival, shaped alike.
     """
 
     pieces: Tensor
     times_ns: Tensor
+    numbers: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,16 @@ class StillFilter:
     geometry: PatchGeometry
 
     def changed(
-        self, patches: Tensor, times_ns: list[int], last: LastRead | None, oldest_ns: int
+        self, patches: Tensor, times_ns: list[int], numbers: list[int], last: LastRead | None, oldest: int
     ) -> tuple[Tensor, LastRead]:
         """Which pieces to read, and what was read last afterwards.
 
         Args:
             patches: of all pairs of frames, as `frames.to_patches` makes them.
             times_ns: of each pair.
+            numbers: of the first frame of each pair.
             last: what was read before; None at the beginning of a video segment.
-            oldest_ns: pieces that were read before this time are forgotten by now.
+            oldest: pieces that were read from frames before this one are forgotten by now.
 
         Returns:
             bool (pairs, places) on the CPU, and the new state.
@@ -63,13 +66,17 @@ class StillFilter:
         if last is None:
             # Older than everything, so that all of the first picture is read.
             never = torch.full((pieces.shape[1],), torch.iinfo(torch.int64).min // 2)
-            last = LastRead(pieces[0], never)
+            last = LastRead(pieces[0], never, never)
         rows = []
-        for now, time_ns in zip(pieces, times_ns, strict=True):
+        for now, time_ns, number in zip(pieces, times_ns, numbers, strict=True):
             difference = ((now - last.pieces).abs() * scale).mean(-1).cpu()
-            stale = (last.times_ns < oldest_ns) | (time_ns - last.times_ns >= self.refresh_ns)
+            stale = (last.numbers < oldest) | (time_ns - last.times_ns >= self.refresh_ns)
             keep = (difference >= self.threshold) | stale
             where = keep.to(now.device)[:, None]
-            last = LastRead(torch.where(where, now, last.pieces), torch.where(keep, time_ns, last.times_ns))
+            last = LastRead(
+                torch.where(where, now, last.pieces),
+                torch.where(keep, time_ns, last.times_ns),
+                torch.where(keep, number, last.numbers),
+            )
             rows.append(keep)
         return torch.stack(rows), last

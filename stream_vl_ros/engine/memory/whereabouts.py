@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stream_vl_ros.engine.memory.ledger import TEXT_PLACE, Block, Survivors
+from stream_vl_ros.engine.memory.ledger import BORDER_PLACE, TEXT_PLACE, Block, Survivors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,7 +17,7 @@ class Whereabouts:
     Attributes:
         sources: the block that they came with: survivors' ones are counted first, then the others.
         positions: temporal positions.
-        places: merged token of the picture, row by row; `TEXT_PLACE` for text.
+        places: merged token of the picture, row by row; `TEXT_PLACE` and `BORDER_PLACE` for text.
     """
 
     sources: Tensor
@@ -36,7 +36,7 @@ def whereabouts(survivors: Survivors | None, blocks: tuple[Block, ...], layer: i
             places.append(torch.arange(block.tokens) if block.places is None else block.places)
         else:
             positions.append(torch.arange(block.position, block.position + block.tokens))
-            places.append(torch.full((block.tokens,), TEXT_PLACE))
+            places.append(torch.full((block.tokens,), BORDER_PLACE if block.border else TEXT_PLACE))
     alike = [torch.cat(x).expand(heads, -1) for x in (sources, positions, places)]
     if survivors is not None:
         was = survivors.sources[layer], survivors.positions[layer], survivors.places[layer]
