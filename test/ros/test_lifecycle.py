@@ -252,6 +252,21 @@ def test_ctrl_c_ends_the_node_within_two_seconds(start_node, robot, manager, sta
     assert seconds < 2.0, f"{seconds:.2f} s\n{node.log}"
 
 
+def test_ctrl_c_does_not_wait_for_a_chunk_that_takes_long(start_node, robot):
+    """The engine is in the middle of a chunk that takes many seconds: it is left there."""
+    large = np.random.default_rng(6).integers(0, 256, (4, 560, 560, 3), dtype=np.uint8)
+    node = start_node(model="embedded", chunk_frames=120, max_pixels=320_000, flush_after=60.0)
+    for i in range(120):
+        robot.publish(large[i % 4], (START + i) * SECOND)
+    robot.spin_until(lambda: robot.statuses[-1].frames_received == 120, 60, "all frames are here")
+    robot.spin_for(1.0)
+    assert robot.statuses[-1].frames_ingested == 0, "they are being encoded"
+    began = time.monotonic()
+    assert node.stop() == 0
+    seconds = time.monotonic() - began
+    assert seconds < 2.0 and "Traceback" not in node.log, f"{seconds:.2f} s\n{node.log}"
+
+
 def test_states_have_the_standard_numbers(start_node, robot, manager):
     start_node()
     state = manager.call("state", GetState.Request()).current_state

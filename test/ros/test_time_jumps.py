@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
 
 from stream_vl_ros.bag.writer import ImageBagWriter
 
@@ -56,12 +58,30 @@ def test_a_camera_whose_clock_jumps(start_node, robot, pictures, policy, ingeste
     assert reply.success, reply.error
     assert (reply.frames_seen, seconds(reply.last_stamp)) == (seen, 41.0)
     assert seconds(reply.first_stamp) == (40.0 if policy == "reset" else 1000.0)
-    from std_srvs.srv import Trigger
-
     assert robot.result(robot.reset_client.call_async(Trigger.Request())).success
     publish(robot, pictures[:4], 0.0)
     status = robot.settled(24)
     assert (status.time_jumps_back, status.time_gaps, robot.unaccounted(status)) == (1, 1, 0)
+
+
+def test_simulated_time_that_jumps_back(start_node, robot, pictures):
+    """With use_sim_time statuses are stamped by /clock, also after a recording's clock began again."""
+    start_node(use_sim_time=True)
+    publisher = robot.node.create_publisher(Clock, "/clock", 10)
+    for begin in (500, 100):
+        for tick in range(20):
+            message = Clock()
+            message.clock.sec = begin + tick // 4
+            message.clock.nanosec = tick % 4 * SECOND // 4
+            publisher.publish(message)
+            robot.publish(pictures[tick], message.clock.sec * SECOND + message.clock.nanosec)
+            robot.spin_for(0.05)
+        robot.statuses.clear()
+        robot.spin_until(lambda: robot.statuses, 10, "a status")
+        assert robot.statuses[-1].header.stamp.sec in range(begin, begin + 6)
+    status = robot.settled(40)
+    assert (status.time_jumps_back, status.frames_ingested, robot.unaccounted(status)) == (1, 40, 0)
+    robot.node.destroy_publisher(publisher)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
