@@ -130,3 +130,24 @@ def test_stop_on_watch(start_node, robot, example):
     finally:
         robot.node.destroy_subscription(subscription)
         robot.node.destroy_publisher(driver)
+
+
+def test_memory(start_node, robot, example):
+    start_node(model="embedded", target_fps=2.0, image_timeout=0.0)
+    show(robot, 0, 8)
+    robot.settled(32, waiting=1)
+
+    def said(*arguments: str) -> list[str]:
+        one = example("ros_memory.py", *arguments)
+        robot.spin_until(lambda: one.process.poll() is not None, 30, "it ends")
+        robot.spin_until(lambda: len(one.lines) >= (1 if one.process.returncode else 2), 5, "it was read")
+        return [str(one.process.returncode), *one.lines]
+
+    code, kept, last = said("keep", "circle")
+    assert (code, last) == ("0", "done") and kept.startswith("circle, ") and kept.endswith(" tokens")
+    code, state, size = said("status")
+    assert code == "0" and state == "active: 16 frames seen, 0 forgotten"
+    assert "MiB, all is well" in size
+    assert said("back", "circle")[0] == "0"
+    code, reason = said("back", "kitchen")
+    assert code == "1" and "no memory of that name; kept are 'circle'" in reason
