@@ -225,7 +225,10 @@ class StreamVLNode(ManagedNode):
                 stream.session.check(settings.streams[name])
 
     def _on_changed(self, before: Settings, after: Settings) -> None:
-        self.get_logger().info(f"parameters changed: {differences(before, after)}")
+        changes = differences(before, after)
+        if not changes:
+            return
+        self.get_logger().info(f"parameters changed: {changes}")
         for name, stream in self._streams.items():
             values = after.streams[name]
             if values == before.streams[name]:

@@ -31,7 +31,10 @@ def silence_report(node: Node, topic: str, wanted: str, qos: QoSProfile, seconds
         similar = [
             n
             for n, kinds in node.get_topic_names_and_types()
-            if not {*IMAGE_TYPES}.isdisjoint(kinds) and n != topic and not n.startswith(own)
+            if not {*IMAGE_TYPES}.isdisjoint(kinds)
+            and n != topic
+            and not n.startswith(own)
+            and node.count_publishers(n)
         ]
         known = f"image topics here are {', '.join(sorted(similar))}" if similar else "there is no image topic at all"
         return (

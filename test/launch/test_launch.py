@@ -207,7 +207,9 @@ class TestLaunch:
             if parameter.high is not None:
                 assert f"From {parameter.low:.10g} to {parameter.high:.10g}." in block
 
-    def test_every_argument_reaches_the_node(self, ros2_launch: Start, parameters: ReadParameters) -> None:
+    def test_every_argument_reaches_the_node(
+        self, ros2_launch: Start, start: Start, parameters: ReadParameters
+    ) -> None:
         texts = {name: str(value) for name, value in OTHERS.items()}
         running = ros2_launch(
             *(f"{name}:={text}" for name, text in texts.items()), "use_sim_time:=true", "namespace:=robot",
@@ -215,6 +217,10 @@ class TestLaunch:
         )  # fmt: skip
         assert parameters("/robot/eyes") == {**OTHERS, "use_sim_time": True}
         assert transports(running) == "UDPv4"
+        # `autostart` is false: somebody has to configure it.
+        configured = start("ros2", "lifecycle", "set", "/robot/eyes", "configure")
+        assert configured.process.wait(START_TIMEOUT) == 0, configured.output()
+        assert "Transitioning successful" in configured.output()
         running.wait_for("answers mean nothing")
         assert "[INFO] [robot.eyes]" not in re.sub(r"\[\d+\.\d+\] ", "", running.output())
 
