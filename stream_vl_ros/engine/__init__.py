@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stream_vl_ros.engine.generation import Generation
     from stream_vl_ros.engine.loader import LoadedModel, load_model
     from stream_vl_ros.engine.question import Question, Turn
+    from stream_vl_ros.engine.reconfigured import Change, Reconfigured
     from stream_vl_ros.engine.runner import EngineRunner
     from stream_vl_ros.engine.runner_state import RunnerStatus
     from stream_vl_ros.engine.sharing import Sharing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Answer": "answer",
+    "Change": "reconfigured",
     "ChunkReport": "stream_records",
     "DecodeBatch": "batch",
     "DialogueConfig": "config",
@@ -41,6 +43,7 @@ _HOMES = {
     "Moment": "answer",
     "Offered": "stream_records",
     "Question": "question",
+    "Reconfigured": "reconfigured",
     "RunnerConfig": "config",
     "RunnerStatus": "runner_state",
     "Sharing": "sharing",
@@ -60,6 +63,7 @@ _HOMES = {
 
 __all__ = [
     "Answer",
+    "Change",
     "ChunkReport",
     "DecodeBatch",
     "DialogueConfig",
@@ -73,6 +77,7 @@ __all__ = [
     "Moment",
     "Offered",
     "Question",
+    "Reconfigured",
     "RunnerConfig",
     "RunnerStatus",
     "Sharing",

@@ -191,11 +191,17 @@ class KVCache(Cache):
             for layer, pair in enumerate(layers):
                 self.update(*pair, layer)
 
-    def reserve(self, capacity: int) -> None:
-        """Allocate room for `capacity` own tokens, and no spare room beyond that later on."""
-        self._max_capacity = self._initial_capacity = capacity
-        if capacity > self._capacity:
-            self._reserve(capacity - self._length)
+    def resize(self, capacity: int | None) -> None:
+        """Have room for `capacity` own tokens, or for those that there are if they are more, and no spare room beyond.
+
+        None lifts the bound and leaves the room as it is. Forks keep what they see. Nothing changes if memory runs out.
+        """
+        if capacity is not None:
+            target = max(capacity, self._length)
+            if target != self._capacity:
+                self._move(target)
+            self._initial_capacity = capacity
+        self._max_capacity = capacity
 
     def _reserve(self, tokens: int) -> None:
         needed = self._length + tokens
@@ -207,6 +213,10 @@ class KVCache(Cache):
             # Half as much again: each token is copied twice on average, and a third is spare at the most.
             roomy = max(capacity + capacity // 2, self._initial_capacity)
             capacity = max(needed, roomy if self._max_capacity is None else min(roomy, self._max_capacity))
+        self._move(capacity)
+
+    def _move(self, capacity: int) -> None:
+        """Into new buffers."""
         buffers = []
         for layer in range(self.shape.layers):
             pair = self._new_pair(capacity)

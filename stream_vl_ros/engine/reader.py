@@ -138,6 +138,8 @@ class Reader:
             numbers = [number + i * geometry.temporal for i in range(len(firsts))]
             times = [f.time_ns for f in firsts]
             kept, last = self._still.changed(patches, times, numbers, last, state.oldest_loose)
+        else:
+            last = None  # of no use if the filter is switched on later
         if kept is None:
             embeds = adapter.embed_video(patches, grid)
             adapter.forward(embeds[None], positions, cache)

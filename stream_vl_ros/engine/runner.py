@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reject
-from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig
+from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig, StreamConfig
 from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
 from stream_vl_ros.engine.dialogue import Dialogues
 from stream_vl_ros.engine.memories import Memories
@@ -27,6 +28,7 @@ from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.prompt import text_ids
 from stream_vl_ros.engine.question import Question
+from stream_vl_ros.engine.reconfigured import Reconfigured, changes
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import Picture, VideoStream
@@ -137,7 +139,7 @@ class EngineRunner:
         with shared.changed:
             self._check_open()
             if self.config.queue_policy == "block":
-                shared.changed.wait_for(lambda: shared.frames.queued < self.config.queue_frames or shared.closing)
+                shared.changed.wait_for(self._accepts)
                 self._check_open()
             shared.frames.received += 1
             if shared.frames.queued >= self.config.queue_frames:
@@ -214,6 +216,30 @@ class EngineRunner:
         """
         return self.call(self._forget)
 
+    def reconfigure(
+        self, stream_config: StreamConfig | None = None, runner_config: RunnerConfig | None = None
+    ) -> Future[Reconfigured]:
+        """Go on with other settings, from this call's turn in the queue on: not for frames that came before it.
+
+        Both are changed, or neither. What each setting does is told at `VideoStream.reconfigure`; frames that wait when
+        the memory begins anew are dropped for reason ``reconfigure``. The runner's own settings count at once; if fewer
+        frames may be queued than are, the oldest are dropped.
+
+        The future raises `ConfigError` or `PromptError` for settings that cannot work, and `MemoryFullError`.
+        """
+
+        def change(stream: VideoStream) -> Reconfigured:
+            done = Reconfigured()
+            if stream_config is not None:
+                settings = stream_config
+                done = with_room(lambda: stream.reconfigure(settings), self._make_room, self._memory_in_words)
+            if runner_config is not None:
+                done = replace(done, changes=(*done.changes, *changes(self.config, runner_config)))
+                self._adopt(runner_config)
+            return done
+
+        return self.call(change, reason="reconfigure")
+
     def keep(self, name: str) -> Future[dict[str, int]]:
         """Keep the present memory under a name, see `Memories.keep`."""
         return self.call(lambda stream: self._memories.keep(stream, name))
@@ -278,6 +304,11 @@ class EngineRunner:
     def _check_open(self) -> None:
         if self._shared.closing:
             raise EngineClosedError("the engine was shut down; start it again first")
+
+    def _accepts(self) -> bool:
+        """Whether a frame need not wait to be queued."""
+        full = self._shared.frames.queued >= self.config.queue_frames
+        return not full or self.config.queue_policy != "block" or self._shared.closing
 
     def _drop_oldest(self) -> None:
         for i, item in enumerate(self._shared.queue):
@@ -361,6 +392,9 @@ class EngineRunner:
                 return 0.0
             if isinstance(item, Control):
                 self._perform(item)
+                # Chunks may be smaller now than what waits.
+                while self._encode(self._stream.encode_chunk):
+                    pass
             elif self._accept(item) and self._encode(self._stream.encode_chunk):
                 break
             if self._answering and time.perf_counter() - started > INTAKE_SLICE:
@@ -493,6 +527,13 @@ class EngineRunner:
         finally:
             self._settle_accounts("encode_error")
         return True
+
+    def _adopt(self, config: RunnerConfig) -> None:
+        with self._shared.changed:
+            self.config = config
+            while config.queue_policy == "drop_oldest" and self._shared.frames.queued > config.queue_frames:
+                self._drop_oldest()
+            self._shared.changed.notify_all()
 
     def _forget(self, stream: VideoStream) -> None:
         stream.reset()

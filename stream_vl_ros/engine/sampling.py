@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 
@@ -119,6 +119,24 @@ class FrameSampler:
         self._last_slot = self._origin_slot = self._last_slot + 1
         return self._kept(stamp_ns, self._time_of(self._last_slot))
 
+    def paced(self, target_fps: float) -> FrameSampler:
+        """One that keeps another number of frames per second, on the same time axis, from the newest kept frame on.
+
+        It goes on as if that frame had been the first one of a cadence of its own: the next slots lie at whole
+        multiples of 1 / target_fps behind it.
+        """
+        if target_fps == self.target_fps:
+            return replace(self)
+        past = self._time_ns - self._time_of(self._origin_slot)  # since the origin; of the slot, not of its frame
+        return replace(
+            self,
+            target_fps=target_fps,
+            _origin_ns=self._origin_ns + past,
+            _base_ns=self._time_ns,
+            _origin_slot=0,
+            _last_slot=0,
+        )
+
     def _start(self, stamp_ns: int) -> int:
         self._first_ns = self._origin_ns = stamp_ns
         self._origin_slot = self._last_slot = self._base_ns = self._time_ns = 0
@@ -137,4 +155,6 @@ class FrameSampler:
         self._last_ns, self.restored = stamp_ns, False
 
     def _time_of(self, slot: int) -> int:
+        if self.target_fps == 0:
+            return self._base_ns
         return self._base_ns + int(slot * NANOSECONDS / _rate(self.target_fps))

@@ -6,38 +6,37 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
-from stream_vl_ros.engine.answer import Answer, Moment
-from stream_vl_ros.engine.batch import DecodeBatch
+from stream_vl_ros.engine.answer import Moment
+from stream_vl_ros.engine.askable import Askable
 from stream_vl_ros.engine.cache import KVCache
-from stream_vl_ros.engine.config import StreamConfig
+from stream_vl_ros.engine.config import StreamConfig, require
 from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.frames import Frame
-from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.memory.keeper import MemoryKeeper
-from stream_vl_ros.engine.memory.ledger import Block, Evicted, Ledger
+from stream_vl_ros.engine.memory.ledger import Evicted, Ledger
+from stream_vl_ros.engine.memory.sink import pinned_to
 from stream_vl_ros.engine.pictures import check_pixels
 from stream_vl_ros.engine.positions import VideoSegment
-from stream_vl_ros.engine.prompt import PromptPieces, check_choices
-from stream_vl_ros.engine.question import DEFAULT_MAX_NEW_TOKENS, Question
+from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.reader import Reader
+from stream_vl_ros.engine.reconfigured import ANEW, LATER, Reconfigured, changes
 from stream_vl_ros.engine.sampling import FrameSampler
 from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot, Tip
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import JumpCounters
-from stream_vl_ros.engine.timing import new_sampler, timed
+from stream_vl_ros.engine.timing import adjusted, new_sampler, timed
 from stream_vl_ros.engine.units import NANOSECONDS
-from stream_vl_ros.errors import CacheError, NoVideoError
+from stream_vl_ros.errors import CacheError, ConfigError, FrameError, NoVideoError
 
 Picture = np.ndarray | Callable[[], np.ndarray]
 
 
-class VideoStream:
+class VideoStream(Askable):
     """One growing video, encoded once, chunk by chunk, into a KV cache.
 
     The prompt is `system, user, <|vision_start|> chunk chunk chunk ...` and stays open. A fork closes it, asks, and is
@@ -59,7 +58,11 @@ class VideoStream:
     ['a red circle', '2']
     """
 
+    config: StreamConfig
+    pieces: PromptPieces
     cache: KVCache
+    _keeper: MemoryKeeper
+    _reader: Reader
     _state: StreamState
     _pending: list[Frame]
     _size: tuple[int, int] | None  # pixels of an encoded frame, fixed by the first one
@@ -70,10 +73,7 @@ class VideoStream:
         self.model = model
         self.resets = 0  # how often video was forgotten as a whole: by a reset, or by going back
         self.jumps = JumpCounters()  # of the stamps, since the stream was made
-        self.config = config or StreamConfig()
-        self.pieces = PromptPieces.from_template(model.processor, self.config.system_prompt)
-        self._keeper = MemoryKeeper(model.adapter, self.config)
-        self._reader = Reader(model, self.pieces, self.config)
+        self._use(config or StreamConfig())
         self._adopt(*self._opened())
 
     # --- video in -------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class VideoStream:
     def _first_size(self, pixels: np.ndarray) -> tuple[int, int]:
         size, self._keeper.budget = self._measured(pixels, self.cache.length)
         if self._keeper.budget is not None:
-            self.cache.reserve(self._keeper.budget)
+            self.cache.resize(self._keeper.budget)
         return size
 
     def _measured(self, pixels: np.ndarray, opening: int) -> tuple[tuple[int, int], int | None]:
@@ -238,54 +238,6 @@ class VideoStream:
             start, ask = self._reader.text_end(segment), self.pieces.ask
         return Fork(self.model.adapter, moment, cache, start, ask, self.pieces.follow_up)
 
-    def start(self, question: Question, asked_at: float | None = None) -> Generation:
-        """Fork and get ready to answer; the caller drives the returned generation."""
-        asked_at = time.monotonic() if asked_at is None else asked_at
-        return Generation(self.model, self.fork(), question, asked_at)
-
-    def ask(
-        self,
-        question: str | Question,
-        choices: Sequence[str] = (),
-        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
-        **options: Any,
-    ) -> Answer:
-        """Answer a question about the video so far, on a fork. The stream does not change.
-
-        Args:
-            question: plain text; or a `Question`, and nothing else.
-            choices: options; if given, the best one is returned with the scores of all.
-            max_new_tokens: longest free answer.
-            options: other fields of `Question`, such as ``temperature``, ``seed``, ``stop``, ``regex`` or ``history``.
-
-        Raises:
-            PromptError: for an empty question, unusable choices and so on.
-            NoVideoError: before the first frame.
-        """
-        if isinstance(question, str):
-            question = Question(question, tuple(choices), max_new_tokens, **options)
-        return self.start(question).run()
-
-    def ask_choice(self, question: str, choices: Sequence[str], **options: Any) -> Answer:
-        """`ask` with options. Raises `PromptError` for fewer than two, an empty one, or two equal ones."""
-        return self.start(Question(question, check_choices(choices), **options)).run()
-
-    def ask_many(self, questions: Iterable[str | Question]) -> list[Answer]:
-        """Answer several questions about this moment side by side; each answer is the one that `ask` gives.
-
-        The video is read once per step for all of them, so k answers take far less than k times as long as one.
-        """
-        generations = [self.start(Question(q) if isinstance(q, str) else q) for q in questions]
-        batch = DecodeBatch(self.model)
-        for generation in generations:
-            generation.prefill()
-            if not generation.done:
-                batch.add(generation)
-        while len(batch):
-            for failure in batch.step():
-                raise failure.error
-        return [g.answer() for g in generations]
-
     @torch.inference_mode()
     def remember(self, question: str, answer: str) -> None:
         """Make a question and its answer part of the stream, at its present end.
@@ -312,7 +264,7 @@ class VideoStream:
             self._state, self._pending = state, pending
             self.cache.truncate(length)
             raise
-        ledger = self._grown(block)
+        ledger = self._state.ledger.grown(block)
         self._state = replace(
             self._state, segment=None, position=start + len(ids), answered=True, ledger=ledger, last_read=None
         )
@@ -341,7 +293,12 @@ class VideoStream:
     def snapshot(self) -> StreamSnapshot:
         """This moment, for `restore`. Copies nothing, and keeps what it saw in memory as long as it lives."""
         return StreamSnapshot(
-            self.cache.snapshot(), self._state, tuple(self._pending), self._size, replace(self._sampler)
+            self.cache.snapshot(),
+            self._state,
+            tuple(self._pending),
+            self._size,
+            replace(self._sampler),
+            (self.config.system_prompt, self.config.text_base),
         )
 
     def restore(self, snapshot: StreamSnapshot) -> None:
@@ -349,10 +306,19 @@ class VideoStream:
 
         The next frame's stamp need not go on from that moment. If it jumps, that is not counted, and what was gone
         back to is not forgotten for it: ``on_time_jump="reset"`` does what ``"mark"`` does.
+
+        Raises `ConfigError` for a moment that present settings have no room for, or whose system prompt or text base
+        was another one.
         """
+        for name, kept in zip(("system_prompt", "text_base"), snapshot.prefix, strict=True):
+            now = getattr(self.config, name)
+            require(kept == now, name, now, f"this memory was kept with {kept!r}; set that again to go back to it")
+        budget = self._budget_for(snapshot.size, "this memory cannot be gone back to")
         self.cache.restore(snapshot.cache)
         self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
-        self._sampler = replace(snapshot.sampler, restored=True)
+        self._state = replace(self._state, ledger=pinned_to(self._state.ledger, self.config.sink_frames))
+        self._keeper.budget = budget
+        self._sampler = replace(adjusted(snapshot.sampler, self.config, self.model.adapter), restored=True)
         self._last_tip = None
         self.resets += 1
 
@@ -360,6 +326,46 @@ class VideoStream:
         """Forget all video, the waiting frames too. Living forks and snapshots are not affected."""
         self._adopt(*self._opened())
         self.resets += 1
+
+    @torch.inference_mode()
+    def reconfigure(self, config: StreamConfig) -> Reconfigured:
+        """Go on with other settings. Living forks and snapshots are not affected.
+
+        - `target_fps`: a cadence of its own begins at the newest kept frame, on the same time axis.
+        - `chunk_frames`, `still_threshold`, `still_refresh`, `on_time_jump`, `max_gap`, `jump_back`, `recent_share`,
+          `novelty_share`, `max_position`: from the next frame, chunk or round of forgetting on.
+        - `eviction` and budgets: at once; a lower budget with a rule makes room now, and gives memory back.
+        - `sink_frames`: at once, for as many of the first frames as are still there in full.
+        - `max_pixels`, `initial_capacity`: once a memory begins, at the first frame of all or after a reset.
+        - `system_prompt`, `text_base`: the memory begins anew, and waiting frames are lost.
+
+        Raises:
+            ConfigError: for a budget that cannot hold two chunks of the present picture size.
+            PromptError: for a system prompt that cannot be used.
+
+        Nothing changes then, nor if memory runs out; but what was forgotten for a lower budget stays forgotten.
+        """
+        changed = changes(self.config, config)
+        names = {c.name for c in changed}
+        if not changed:
+            return Reconfigured()
+        before = (self.config, self.pieces, self._keeper, self._reader)
+        anew, length = bool(names & ANEW), self.cache.length
+        try:
+            self._use(config)
+            size = None if anew and "max_pixels" in names else self._size
+            budget = self._budget_for(size, ", ".join(f"{c.name}={c.new!r}" for c in changed))
+            if anew:
+                self._adopt(*self._opened())
+                self.resets += 1
+            else:
+                self._refit(budget)
+        except BaseException:
+            self.config, self.pieces, self._keeper, self._reader = before
+            self._sampler = adjusted(self._sampler, self.config, self.model.adapter)
+            raise
+        later = () if self._size is None else tuple(sorted(names & LATER))
+        return Reconfigured(changed, later, anew, 0 if anew else length - self.cache.length)
 
     def release(self) -> None:
         """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
@@ -373,6 +379,40 @@ class VideoStream:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
+    def _use(self, config: StreamConfig) -> None:
+        self.pieces = PromptPieces.from_template(self.model.processor, config.system_prompt)
+        self.config = config
+        self._keeper = MemoryKeeper(self.model.adapter, config)
+        self._reader = Reader(self.model, self.pieces, config)
+
+    def _budget_for(self, size: tuple[int, int] | None, what: str) -> int | None:
+        """The budget in tokens for pictures of a size; None without any, or without a size.
+
+        Raises `ConfigError` that names `what` if it cannot hold two chunks.
+        """
+        if size is None:
+            return None
+        try:
+            return self._keeper.budget_for(size, len(self.pieces.start.tokens(self.model.tokenizer)))
+        except FrameError as error:
+            raise ConfigError(f"{what}: {error}") from error
+
+    def _refit(self, budget: int | None) -> None:
+        """Bring what is there in line with settings that have changed, and with the budget that follows from them."""
+        state, sampler = self._state, self._sampler
+        pinned = replace(state, ledger=pinned_to(state.ledger, self.config.sink_frames))
+        self._keeper.budget, self._state, self._last_tip = budget, pinned, None
+        self._sampler = adjusted(sampler, self.config, self.model.adapter)
+        try:
+            self._make_room(0)
+            self.cache.resize(budget)
+        except BaseException as error:
+            if not isinstance(error, CacheError):  # else the memory was lost, and all of it begins anew
+                self._sampler = sampler
+            if self._state is pinned:  # nothing was forgotten yet
+                self._state = state
+            raise
+
     @property
     def _temporal(self) -> int:
         return self.model.adapter.geometry.temporal
@@ -385,8 +425,7 @@ class VideoStream:
         capacity = len(ids) if self.config.has_budget else self.config.initial_capacity
         cache = KVCache(self.model.adapter.cache_shape, initial_capacity=capacity)
         opening = replace(self._reader.text(ids, 0, cache), pinned=True)
-        ledger = Ledger((opening,) if self._keeper.active else ())
-        return cache, StreamState(None, len(ids), ledger=ledger)
+        return cache, StreamState(None, len(ids), ledger=Ledger((opening,)))
 
     def _adopt(self, cache: KVCache, state: StreamState) -> None:
         # Everything that can fail is done by now.
@@ -420,12 +459,9 @@ class VideoStream:
             span=chunk[-1].span,
             first_stamp_ns=self._state.first_stamp_ns if self._state.frames else chunk[0].stamp_ns,
             last_stamp_ns=chunk[-1].stamp_ns,
-            ledger=self._grown(*read.blocks),
+            ledger=self._state.ledger.grown(*read.blocks),
             last_read=read.last_read,
         )
-
-    def _grown(self, *blocks: Block) -> Ledger:
-        return self._state.ledger.grown(*blocks) if self._keeper.active else self._state.ledger
 
     # --- bounded memory -------------------------------------------------------------------------------------
 

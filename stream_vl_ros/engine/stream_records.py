@@ -41,6 +41,7 @@ class StreamSnapshot:
     pending: tuple[Frame, ...]
     size: tuple[int, int] | None
     sampler: FrameSampler
+    prefix: tuple[str, str]  # system prompt and text base
 
 
 @dataclass(frozen=True, slots=True)

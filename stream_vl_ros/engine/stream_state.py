@@ -22,7 +22,7 @@ class StreamState:
         span: stretch of time that the segment belongs to; a frame of another one begins a segment of its own.
         first_stamp_ns, last_stamp_ns: of the first and last frame, in the order of arrival, of which something is left;
             0 without any. The first may be the larger one, after a jump back in time.
-        ledger: what the cache holds, block by block; kept only with an eviction rule.
+        ledger: what the cache holds, block by block.
         last_read: the pictures that new ones are compared with; only with `still_threshold`.
     """
 
@@ -53,6 +53,8 @@ class StreamState:
 
     def holding(self, ledger: Ledger) -> StreamState:
         """With other contents, after something was forgotten."""
+        if ledger is self.ledger:
+            return self
         first = ledger.first_ns
         return replace(self, ledger=ledger, first_stamp_ns=self.first_stamp_ns if first is None else first)
 

@@ -31,11 +31,17 @@ class Timing:
 
 def new_sampler(config: StreamConfig, adapter: ModelAdapter) -> FrameSampler:
     """The sampler of a stream that begins."""
+    return adjusted(FrameSampler(config.target_fps), config, adapter)
+
+
+def adjusted(sampler: FrameSampler, config: StreamConfig, adapter: ModelAdapter) -> FrameSampler:
+    """A sampler that goes on where this one is, with these settings."""
     limits = [round(config.max_gap * NANOSECONDS)] if config.max_gap else []
     if adapter.tokens_per_second is not None:
         # More time than the model has positions for leaves no room for any video.
         limits.append(int(adapter.max_positions * NANOSECONDS / adapter.tokens_per_second))
-    return FrameSampler(config.target_fps, min(limits, default=None), round(config.jump_back * NANOSECONDS))
+    jump_back_ns = round(config.jump_back * NANOSECONDS)
+    return replace(sampler.paced(config.target_fps), max_gap_ns=min(limits, default=None), jump_back_ns=jump_back_ns)
 
 
 def timed(

@@ -171,6 +171,35 @@ def test_spare_room_can_be_bounded():
     assert_holds(cache, *(make_tokens(1, i) for i in range(21)))
 
 
+@pytest.mark.parametrize("capacity", [3, 10, 11, 64])
+def test_room_can_be_made_smaller_and_larger(capacity):
+    cache, first = filled(10, capacity=32), make_tokens(10, 0)
+    fork = cache.fork()
+    cache.resize(capacity)
+    room = max(capacity, 10)
+    assert cache.own_bytes == room * SHAPE.bytes_per_token
+    more = make_tokens(room - 10 + 1, 5)
+    append(cache, more)
+    assert cache.own_bytes == (room + 1) * SHAPE.bytes_per_token  # no spare room
+    assert_holds(cache, first, more)
+    assert_holds(fork, first)
+    cache.resize(None)
+    append(cache, make_tokens(1, 6))
+    assert cache.own_bytes > (room + 2) * SHAPE.bytes_per_token
+
+
+def test_room_that_cannot_be_had_changes_nothing(monkeypatch):
+    cache, first, more = filled(10, capacity=16), make_tokens(10, 0), make_tokens(7, 1)
+    monkeypatch.setattr(cache, "_new_pair", lambda _: (_ for _ in ()).throw(MemoryError("no memory")))
+    with pytest.raises(MemoryError):
+        cache.resize(1000)
+    monkeypatch.undo()
+    assert cache.own_bytes == 16 * SHAPE.bytes_per_token
+    append(cache, more)
+    assert cache.own_bytes == 24 * SHAPE.bytes_per_token  # as it would have grown
+    assert_holds(cache, first, more)
+
+
 def test_a_pass_that_fails_leaves_no_tokens():
     cache, first = KVCache(SHAPE, initial_capacity=2), make_tokens(3, 0)
     append(cache, first)

@@ -250,3 +250,52 @@ def test_after_going_back_to_a_memory_any_earlier_stamp_is_a_jump():
     assert sampler.jump(10_001 * MS) is None
     sampler.place(10_001 * MS)
     assert sampler.jump(10_000 * MS) is None
+
+
+# --- another cadence ----------------------------------------------------------------------------------------
+
+
+@given(
+    old=st.sampled_from([0, 0.37, 2, 7.5, 29.97]),
+    new=st.sampled_from([0, 0.5, 3, 7.5, 30]),
+    steps=st.lists(st.integers(1, NANOSECONDS), min_size=2, max_size=40),
+    cut=st.integers(1, 20),
+)
+def test_another_cadence_is_one_that_begins_at_the_newest_kept_frame(old, new, steps, cut):
+    """On the same axis: what comes later lies where a sampler would put it that began with that frame's slot."""
+    stamps = [EPOCH + sum(steps[:i]) for i in range(len(steps))]
+    cut = min(cut, len(stamps))
+    sampler = FrameSampler(old)
+    time = max(t for t in map(sampler.place, stamps[:cut]) if t is not None)
+    before = replace(sampler)
+    changed = sampler.paced(new)
+    assert sampler == before
+    fresh = FrameSampler(new)
+    fresh.place(EPOCH + time)
+    fresh._last_ns = stamps[cut - 1]
+    if old == new:
+        fresh = sampler
+        time = 0
+    for stamp in stamps[cut:]:
+        expected, got = fresh.place(stamp), changed.place(stamp)
+        assert got == (None if expected is None else time + expected)
+
+
+def test_another_cadence_before_the_first_frame():
+    sampler = FrameSampler(2).paced(10)
+    assert [sampler.place(EPOCH + i * 100 * MS) for i in range(3)] == [0, 100 * MS, 200 * MS]
+
+
+def test_time_stays_true_through_many_changes():
+    """Ten minutes of a 30 Hz camera: wherever the cadence changes, a frame lies at its time, to a slot."""
+    sampler = FrameSampler(2)
+    rates, last = [2, 5, 0, 1, 7.5, 30, 0.5], -1
+    for i, stamp in enumerate(camera(30, 600)):
+        if i % 300 == 299:
+            sampler = sampler.paced(rates[i // 300 % len(rates)])
+        time = sampler.place(stamp)
+        if time is not None:
+            period = NANOSECONDS / sampler.target_fps if sampler.target_fps else 2
+            assert time > last
+            assert -period / 10 - 2000 <= stamp - EPOCH - time <= period + NANOSECONDS / 30
+            last = time

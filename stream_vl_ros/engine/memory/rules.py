@@ -50,6 +50,9 @@ class Window:
         """See `EvictionRule.forget`."""
         gone, surplus = 0, ledger.tokens - goal
         loose = ledger.loose
+        if ledger.survivors is not None and surplus > 0:
+            # Another rule was in use before. What it left is older than everything else.
+            surplus -= ledger.survivors.tokens
         # The newest block stays in any case: there is no stream without a present.
         while surplus > 0 and gone < len(loose) - 1:
             surplus -= loose[gone].tokens
@@ -58,15 +61,17 @@ class Window:
 
 
 class _Cut:
-    """Forgets the first `gone` loose blocks."""
+    """Forgets the first `gone` loose blocks, and survivors if there are any."""
 
     def __init__(self, ledger: Ledger, gone: int) -> None:
         pinned, loose = ledger.pinned, ledger.loose
-        removed = sum(b.tokens for b in loose[:gone])
+        old = ledger.survivors
+        removed = sum(b.tokens for b in loose[:gone]) + (old.tokens if old else 0)
+        forgotten = [*(old.blocks if old else ()), *loose[:gone]]
         self.tokens = ledger.tokens - removed
         self._begin = sum(b.tokens for b in pinned)
         self._removed = removed
-        self._ledger = Ledger((*pinned, *loose[gone:]), None, ledger.evicted.more(removed, list(loose[:gone])))
+        self._ledger = Ledger((*pinned, *loose[gone:]), None, ledger.evicted.more(removed, forgotten))
 
     def keep(self, layer: int, keys: Tensor, values: Tensor) -> Tensor:
         """See `Forgetting.keep`."""
