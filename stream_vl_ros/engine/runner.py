@@ -240,6 +240,10 @@ class EngineRunner:
 
         return self.call(change, reason="reconfigure")
 
+    def check(self, stream_config: StreamConfig) -> None:
+        """Raise what `reconfigure` would raise for these settings now, without waiting; nothing changes."""
+        self._stream.check(stream_config)
+
     def keep(self, name: str) -> Future[dict[str, int]]:
         """Keep the present memory under a name, see `Memories.keep`."""
         return self.call(lambda stream: self._memories.keep(stream, name))

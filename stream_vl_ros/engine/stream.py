@@ -24,7 +24,7 @@ from stream_vl_ros.engine.pictures import check_pixels
 from stream_vl_ros.engine.positions import VideoSegment
 from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.reader import Reader
-from stream_vl_ros.engine.reconfigured import ANEW, LATER, Reconfigured, changes
+from stream_vl_ros.engine.reconfigured import ANEW, LATER, Change, Reconfigured, changes
 from stream_vl_ros.engine.sampling import FrameSampler
 from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot, Tip
 from stream_vl_ros.engine.stream_state import StreamState
@@ -73,7 +73,10 @@ class VideoStream(Askable):
         self.model = model
         self.resets = 0  # how often video was forgotten as a whole: by a reset, or by going back
         self.jumps = JumpCounters()  # of the stamps, since the stream was made
-        self._use(config or StreamConfig())
+        self._size = None
+        config = config or StreamConfig()
+        pieces, keeper, _ = self._feasible(config, ())
+        self._use(config, pieces, keeper)
         self._adopt(*self._opened())
 
     # --- video in -------------------------------------------------------------------------------------------
@@ -313,7 +316,7 @@ class VideoStream(Askable):
         for name, kept in zip(("system_prompt", "text_base"), snapshot.prefix, strict=True):
             now = getattr(self.config, name)
             require(kept == now, name, now, f"this memory was kept with {kept!r}; set that again to go back to it")
-        budget = self._budget_for(snapshot.size, "this memory cannot be gone back to")
+        budget = self._budget_for(snapshot.size, self._keeper, self.pieces, "this memory cannot be gone back to")
         self.cache.restore(snapshot.cache)
         self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
         self._state = replace(self._state, ledger=pinned_to(self._state.ledger, self.config.sink_frames))
@@ -349,12 +352,11 @@ class VideoStream(Askable):
         names = {c.name for c in changed}
         if not changed:
             return Reconfigured()
+        pieces, keeper, budget = self._feasible(config, changed)
         before = (self.config, self.pieces, self._keeper, self._reader)
         anew, length = bool(names & ANEW), self.cache.length
         try:
-            self._use(config)
-            size = None if anew and "max_pixels" in names else self._size
-            budget = self._budget_for(size, ", ".join(f"{c.name}={c.new!r}" for c in changed))
+            self._use(config, pieces, keeper)
             if anew:
                 self._adopt(*self._opened())
                 self.resets += 1
@@ -366,6 +368,10 @@ class VideoStream(Askable):
             raise
         later = () if self._size is None else tuple(sorted(names & LATER))
         return Reconfigured(changed, later, anew, 0 if anew else length - self.cache.length)
+
+    def check(self, config: StreamConfig) -> None:
+        """Raise what `reconfigure` would raise for these settings now. From any thread; nothing changes."""
+        self._feasible(config, changes(self.config, config))
 
     def release(self) -> None:
         """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
@@ -379,13 +385,27 @@ class VideoStream(Askable):
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _use(self, config: StreamConfig) -> None:
-        self.pieces = PromptPieces.from_template(self.model.processor, config.system_prompt)
-        self.config = config
-        self._keeper = MemoryKeeper(self.model.adapter, config)
-        self._reader = Reader(self.model, self.pieces, config)
+    def _use(self, config: StreamConfig, pieces: PromptPieces, keeper: MemoryKeeper) -> None:
+        self.config, self.pieces, self._keeper = config, pieces, keeper
+        self._reader = Reader(self.model, pieces, config)
 
-    def _budget_for(self, size: tuple[int, int] | None, what: str) -> int | None:
+    def _feasible(
+        self, config: StreamConfig, changed: Sequence[Change]
+    ) -> tuple[PromptPieces, MemoryKeeper, int | None]:
+        """What settings come to: the prompt, the keeper, and the budget in tokens if there is one, and pictures.
+
+        Raises `PromptError` for the prompt, and `ConfigError` for a budget that cannot hold two chunks.
+        """
+        pieces = PromptPieces.from_template(self.model.processor, config.system_prompt)
+        keeper = MemoryKeeper(self.model.adapter, config)
+        names = {c.name for c in changed}
+        size = None if names & ANEW and "max_pixels" in names else self._size
+        what = ", ".join(f"{c.name}={c.new!r}" for c in changed)
+        return pieces, keeper, self._budget_for(size, keeper, pieces, what)
+
+    def _budget_for(
+        self, size: tuple[int, int] | None, keeper: MemoryKeeper, pieces: PromptPieces, what: str
+    ) -> int | None:
         """The budget in tokens for pictures of a size; None without any, or without a size.
 
         Raises `ConfigError` that names `what` if it cannot hold two chunks.
@@ -393,7 +413,7 @@ class VideoStream(Askable):
         if size is None:
             return None
         try:
-            return self._keeper.budget_for(size, len(self.pieces.start.tokens(self.model.tokenizer)))
+            return keeper.budget_for(size, len(pieces.start.tokens(self.model.tokenizer)))
         except FrameError as error:
             raise ConfigError(f"{what}: {error}") from error
 

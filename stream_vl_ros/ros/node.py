@@ -26,6 +26,7 @@ from stream_vl_ros.ros.watching import WatchDesk
 from stream_vl_ros.ros.working import on_a_thread
 
 if TYPE_CHECKING:
+    from stream_vl_ros.engine.reconfigured import Reconfigured
     from stream_vl_ros.ros.session import Engine, Session
 
 NODE_NAME = "stream_vl"
@@ -219,7 +220,7 @@ class StreamVLNode(ManagedNode):
     # --- parameters -----------------------------------------------------------------------------------------
 
     def _check(self, settings: Settings) -> None:
-        """Raise `ConfigError` for what the engine could not do now."""
+        """Raise `StreamVLError` for what the engine could not do now."""
         for name, stream in self._streams.items():
             if stream.session is not None:
                 stream.session.check(settings.streams[name])
@@ -238,14 +239,12 @@ class StreamVLNode(ManagedNode):
                 stream.session.reconfigure(values).add_done_callback(functools.partial(self._told, name))
         self._watching.place(after.watches)
 
-    def _told(self, stream: str, done: Future[str]) -> None:
+    def _told(self, stream: str, done: Future[Reconfigured]) -> None:
         """What the engine made of new parameters; on its thread."""
         where = f"{stream}: " if stream else ""
-        if done.cancelled():
-            return
         if error := done.exception():
             self.get_logger().error(f"{where}the new parameters could not be taken: {error}")
-        elif done.result():
+        elif done.result().anew or done.result().forgotten:
             self.get_logger().warning(f"{where}{done.result()}")
 
 

@@ -9,7 +9,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.errors import ConfigError, StreamVLError
 from stream_vl_ros.ros import stream_parameters, watch_parameters
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter
 from stream_vl_ros.ros.settings import Settings, is_ours
@@ -46,7 +46,7 @@ class ParameterDesk:
 
         Args:
             configured: whether the model is loaded.
-            check: raises `ConfigError` for settings that cannot work now.
+            check: raises `StreamVLError` for settings that cannot work now.
             changed: called with what they were and what they are.
         """
         self._configured, self._check, self._changed = configured, check, changed
@@ -59,7 +59,7 @@ class ParameterDesk:
             if changes:
                 self._next = self.settings.changed(changes, configured=self._configured())
                 self._check(self._next)
-        except ConfigError as error:
+        except StreamVLError as error:
             self._next = self.settings
             self._node.get_logger().warning(f"refused: {error}")
             return SetParametersResult(successful=False, reason=str(error))

@@ -21,6 +21,7 @@ from stream_vl_ros.action import AskStream
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.loader import LoadedModel, load_model
 from stream_vl_ros.engine.question import Question
+from stream_vl_ros.engine.reconfigured import Reconfigured
 from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import VideoStream
@@ -120,13 +121,14 @@ class Session:
         self._timeout = float(values["ask_timeout"])
         self._image_options = image_options(values)
 
-    def reconfigure(self, values: Values) -> Future[str]:
-        """Work with these parameters from now on. The result says what became of the video, empty if nothing did."""
+    def reconfigure(self, values: Values) -> Future[Reconfigured]:
+        """Work with these parameters from now on."""
         self._use(values)
         return self._runner.reconfigure(stream_config(values), runner_config(values))
 
     def check(self, values: Values) -> None:
-        """Raise `ConfigError` for parameters that could not work now."""
+        """Raise `StreamVLError` for parameters that could not work now."""
+        self._runner.check(stream_config(values))
 
     def push(self, message: Image | CompressedImage) -> None:
         """Hand over an image; it is decoded on the engine's thread, if it is kept."""

@@ -97,7 +97,9 @@ def test_the_prompt_changes_at_once_and_begins_the_memory_anew(start_node, robot
     assert tuner.set(system_prompt="Answer like a pirate.") == [""]
     forgotten = robot.result(robot.ask("What is it?"))
     assert not forgotten.success and "no video yet" in forgotten.error
-    assert "system_prompt" in node.log and "anew" in node.log
+    assert (
+        "system_prompt 'You are a helpful assistant.' -> 'Answer like a pirate.'; all video was forgotten" in node.log
+    )
     publish(robot, pictures, 8, 16)
     robot.settled(16)
     after = robot.result(robot.ask("What is it?", max_new_tokens=12))
