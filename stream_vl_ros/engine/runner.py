@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -18,13 +17,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from stream_vl_ros.engine.accounts import Accounts
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reject
 from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig, StreamConfig
-from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
 from stream_vl_ros.engine.dialogue import Dialogues
 from stream_vl_ros.engine.memories import Memories
-from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.prompt import text_ids
 from stream_vl_ros.engine.question import Question
@@ -32,13 +30,12 @@ from stream_vl_ros.engine.reconfigured import Reconfigured, changes
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import Picture, VideoStream
-from stream_vl_ros.engine.stream_records import ChunkReport, Offered
+from stream_vl_ros.engine.stream_records import ChunkReport
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.engine.watch import Watch
 from stream_vl_ros.engine.watches import Watches, WatchReport
 from stream_vl_ros.engine.watching import Watching
 from stream_vl_ros.errors import EngineClosedError, FrameError, MemoryFullError, RequestError
-from stream_vl_ros.throttle import ThrottledLog
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +78,12 @@ class EngineRunner:
         self._stream = stream
         self._share = share or Sharing().member()
         self._shared = Shared()
-        waiting = len(stream.pending)
-        self._shared.frames.received = self._shared.frames.pending = waiting
+        self._accounts = Accounts(self._shared, stream)
         self._answering = Answering(
             stream,
             self.dialogues,
             remember=self._remember,
-            ended=self._note_ended,
+            ended=self._accounts.ended,
             make_room=self._make_room,
             numbers=self._memory_in_words,
         )
@@ -97,15 +93,9 @@ class EngineRunner:
             watches if watches is not None else Watches(),
             make_room=self._make_room,
             numbers=self._memory_in_words,
-            problem=self._note_problem,
+            problem=self._accounts.problem,
         )
         self._watching.watches.notify(self._wake)
-        # When the frames that wait for their chunk arrived.
-        self._arrivals = deque([time.monotonic()] * waiting)
-        self._booked_frames = stream.frames  # frames of the stream that are in the accounts
-        self._throttled = ThrottledLog(log)
-        self._jump_log = ThrottledLog(log, period=1.0)  # two cameras with two clocks on one topic jump all the time
-        self._facts, self._jumps = self._stream_facts(), stream.jumps
         self._thread = threading.Thread(target=self._loop, name="stream_vl_engine", daemon=True)
 
     def __enter__(self) -> EngineRunner:
@@ -143,7 +133,7 @@ class EngineRunner:
                 self._check_open()
             shared.frames.received += 1
             if shared.frames.queued >= self.config.queue_frames:
-                self._drop_oldest()
+                self._accounts.drop_oldest(self.config.queue_frames)
             shared.queue.append(Incoming(picture, stamp_ns, time.monotonic()))
             shared.frames.queued += 1
             shared.changed.notify_all()
@@ -152,7 +142,7 @@ class EngineRunner:
         """Count a frame that could not even be handed over."""
         with self._shared.changed:
             self._shared.frames.received += 1
-            self._count_drop(error.reason, 1, str(error))
+            self._accounts.drop(error.reason, 1, str(error))
 
     def ask(
         self,
@@ -279,19 +269,7 @@ class EngineRunner:
 
     def status(self) -> RunnerStatus:
         """Counters and sizes, all of the same moment."""
-        shared = self._shared
-        with shared.changed:
-            q, c, w = shared.questions, shared.chunks, shared.watch_times
-            return RunnerStatus(
-                shared.frames.copy(),
-                QuestionCounters(q.asked, q.answered, q.failed),
-                ChunkTimes(c.count, c.last, c.total),
-                *self._facts,
-                shared.problem,
-                len(self._watching.watches),
-                ChunkTimes(w.count, w.last, w.total),
-                self._jumps,
-            )
+        return self._accounts.status(len(self._watching.watches))
 
     def close(self, timeout: float = 10.0) -> None:
         """Stop. Questions that are not answered yet fail with `EngineClosedError`; waiting frames are dropped."""
@@ -314,43 +292,9 @@ class EngineRunner:
         full = self._shared.frames.queued >= self.config.queue_frames
         return not full or self.config.queue_policy != "block" or self._shared.closing
 
-    def _drop_oldest(self) -> None:
-        for i, item in enumerate(self._shared.queue):
-            if isinstance(item, Incoming):
-                del self._shared.queue[i]
-                break
-        self._shared.frames.queued -= 1
-        self._count_drop(
-            "queue_full",
-            1,
-            f"the engine is behind: {self.config.queue_frames} frames wait (queue_frames), the oldest is dropped; "
-            "lower target_fps or max_pixels, or use a faster device",
-        )
-
-    def _count_drop(self, reason: str, count: int, message: str) -> None:
-        self._shared.frames.drops[reason] += count
-        if message:
-            self._shared.problem = message
-            self._throttled.warning(reason, message)
-
-    def _stream_facts(self) -> tuple[int, int, Evicted, tuple[int, int] | None, int, int]:
-        s, state = self._stream, self._stream.state
-        return (
-            s.cache.length,
-            s.cache.memory_bytes,
-            s.evicted,
-            s.frame_size,
-            state.first_stamp_ns,
-            state.last_stamp_ns,
-        )
-
     def _wake(self) -> None:
         with self._shared.changed:
             self._shared.changed.notify_all()
-
-    def _note_problem(self, message: str) -> None:
-        with self._shared.changed:
-            self._shared.problem = message
 
     # --- the engine thread ----------------------------------------------------------------------------------
 
@@ -371,7 +315,7 @@ class EngineRunner:
                     self._decode(spent)
         except BaseException as error:
             log.exception("the engine stopped")
-            self._note_problem(f"the engine stopped: {type(error).__name__}: {error}; restart the node")
+            self._accounts.problem(f"the engine stopped: {type(error).__name__}: {error}; restart the node")
         finally:
             self._shut_down()
 
@@ -410,8 +354,7 @@ class EngineRunner:
         seconds = self._watching.look()
         if seconds is None:
             return 0.0
-        with self._shared.changed:
-            self._shared.watch_times.add(seconds)
+        self._accounts.look(seconds)
         return seconds
 
     def _perform(self, item: Control) -> None:
@@ -420,7 +363,7 @@ class EngineRunner:
                 return item.action()
             finally:
                 # Before the caller hears of it, so that a status asked for then is up to date.
-                self._settle_accounts(item.reason)
+                self._accounts.settle(item.reason)
 
         fulfil(item.future, action)
 
@@ -437,26 +380,15 @@ class EngineRunner:
             return item
 
     def _accept(self, item: Incoming) -> bool:
-        offered, reason, message = Offered(False), "", ""
         try:
             offered = self._stream.offer(item.picture, item.stamp_ns)
         except FrameError as error:
-            reason, message = error.reason, str(error)
+            self._accounts.refused(error.reason, str(error))
+            return False
         except Exception as error:
-            reason, message = "decode_error", f"picture could not be read: {type(error).__name__}: {error}"
-        with self._shared.changed:
-            frames = self._shared.frames
-            frames.in_hand -= 1
-            if reason:
-                self._count_drop(reason, 1, message)
-            elif offered.kept:
-                frames.pending += 1
-                self._arrivals.append(item.arrived)
-            else:
-                frames.skipped += 1
-        if offered.jump is not None:
-            self._jump_log.warning(offered.jump.kind, offered.jump.told(self._stream.config))
-            self._settle_accounts("time_jump")
+            self._accounts.refused("decode_error", f"picture could not be read: {type(error).__name__}: {error}")
+            return False
+        self._accounts.offered(item, offered)
         return offered.kept
 
     def _encode(self, encode: Callable[[], ChunkReport | None]) -> bool:
@@ -468,42 +400,24 @@ class EngineRunner:
             log.exception("a chunk of %d frames could not be encoded", lost)
             problem = f"{lost} frames could not be encoded: {type(error).__name__}: {error}"
             full = isinstance(error, MemoryFullError)
-            self._settle_accounts("out_of_memory" if full else "encode_error", problem)
+            self._accounts.settle("out_of_memory" if full else "encode_error", problem)
             return True
         if report is None:
             return False
-        with self._shared.changed:
-            self._shared.chunks.add(report.seconds)
-        self._settle_accounts("encode_error")
+        self._accounts.chunk(report.seconds)
+        self._accounts.settle("encode_error")
         return True
 
-    def _settle_accounts(self, reason: str, message: str = "") -> None:
-        """Book what became of the frames that waited: the stream holds them now, still waits, or has lost them."""
-        stream = self._stream
-        waiting = len(stream.pending)
-        with self._shared.changed:
-            frames = self._shared.frames
-            gained = max(0, stream.frames - self._booked_frames)
-            lost = frames.pending - waiting - gained
-            frames.pending = waiting
-            frames.ingested += gained
-            if lost:
-                self._count_drop(reason, lost, message)
-            self._booked_frames = stream.frames
-            while len(self._arrivals) > waiting:
-                self._arrivals.popleft()
-            self._facts, self._jumps = self._stream_facts(), stream.jumps
-
     def _flush_due(self) -> bool:
-        return self._has_pair() and time.monotonic() >= self._arrivals[0] + self.config.flush_after
+        return self._has_pair() and time.monotonic() >= self._accounts.arrivals[0] + self.config.flush_after
 
     def _until_flush(self) -> float | None:
         if not self._has_pair():
             return None
-        return max(0.0, self._arrivals[0] + self.config.flush_after - time.monotonic())
+        return max(0.0, self._accounts.arrivals[0] + self.config.flush_after - time.monotonic())
 
     def _has_pair(self) -> bool:
-        return len(self._arrivals) >= self._stream.model.adapter.geometry.temporal
+        return len(self._accounts.arrivals) >= self._stream.model.adapter.geometry.temporal
 
     def _decode(self, spent: float) -> None:
         """Write tokens for this engine's share of the time, at least one; all the time while nothing else waits."""
@@ -526,22 +440,22 @@ class EngineRunner:
             self._stream.remember(request.question.text, answer.text)
         except Exception as error:
             log.exception("the turn %r could not be remembered", request.question.text[:80])
-            self._note_problem(f"a turn could not be remembered: {type(error).__name__}: {error}")
+            self._accounts.problem(f"a turn could not be remembered: {type(error).__name__}: {error}")
             return False
         finally:
-            self._settle_accounts("encode_error")
+            self._accounts.settle("encode_error")
         return True
 
     def _adopt(self, config: RunnerConfig) -> None:
         with self._shared.changed:
             self.config = config
             while config.queue_policy == "drop_oldest" and self._shared.frames.queued > config.queue_frames:
-                self._drop_oldest()
+                self._accounts.drop_oldest(config.queue_frames)
             self._shared.changed.notify_all()
 
     def _forget(self, stream: VideoStream) -> None:
         stream.reset()
-        self._note_problem("")
+        self._accounts.problem("")
 
     def _make_room(self) -> None:
         """Memory ran out: let go of what can be had again."""
@@ -554,13 +468,6 @@ class EngineRunner:
             f"the video takes {held / MIB:.0f} MiB ({stream.cache.length} tokens), answers {answers / MIB:.0f} MiB, "
             f"forks hold {pinned / MIB:.0f} MiB more; {device_memory(stream.model.adapter.device)}"
         )
-
-    def _note_ended(self, answered: bool) -> None:
-        with self._shared.changed:
-            if answered:
-                self._shared.questions.answered += 1
-            else:
-                self._shared.questions.failed += 1
 
     def _shut_down(self) -> None:
         shared = self._shared

@@ -1,0 +1,147 @@
+"""The books of an engine thread: where every frame and question went, and how the stream stands."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+
+from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
+from stream_vl_ros.engine.memory.ledger import Evicted
+from stream_vl_ros.engine.runner_state import Incoming, RunnerStatus, Shared
+from stream_vl_ros.engine.stream import VideoStream
+from stream_vl_ros.engine.stream_records import Offered
+from stream_vl_ros.throttle import ThrottledLog
+
+log = logging.getLogger(__name__)
+
+
+class Accounts:
+    """Keeps `Shared`'s counters. Every frame that was received is in exactly one place at any moment.
+
+    Methods take the lock themselves, but for `drop` and `drop_oldest`, which are called under it.
+
+    Attributes:
+        arrivals: when the frames that wait for their chunk arrived, by `time.monotonic`; the engine's thread alone.
+    """
+
+    def __init__(self, shared: Shared, stream: VideoStream) -> None:
+        self._shared, self._stream = shared, stream
+        waiting = len(stream.pending)
+        shared.frames.received = shared.frames.pending = waiting
+        self.arrivals = deque([time.monotonic()] * waiting)
+        self._booked = stream.frames  # frames of the stream that are in the accounts
+        self._throttled = ThrottledLog(log)
+        self._jump_log = ThrottledLog(log, period=1.0)  # two cameras with two clocks on one topic jump all the time
+        self._facts, self._jumps = self._stream_facts(), stream.jumps
+
+    # --- frames ---------------------------------------------------------------------------------------------
+
+    def drop(self, reason: str, count: int, message: str) -> None:
+        """Count lost frames; `message` is logged now and then."""
+        self._shared.frames.drops[reason] += count
+        if message:
+            self._shared.problem = message
+            self._throttled.warning(reason, message)
+
+    def drop_oldest(self, limit: int) -> None:
+        """Lose the frame that is queued for longest, since no more than `limit` may be."""
+        for i, item in enumerate(self._shared.queue):
+            if isinstance(item, Incoming):
+                del self._shared.queue[i]
+                break
+        self._shared.frames.queued -= 1
+        self.drop(
+            "queue_full",
+            1,
+            f"the engine is behind: {limit} frames wait (queue_frames), the oldest is dropped; "
+            "lower target_fps or max_pixels, or use a faster device",
+        )
+
+    def refused(self, reason: str, message: str) -> None:
+        """A frame in hand could not be used."""
+        with self._shared.changed:
+            self._shared.frames.in_hand -= 1
+            self.drop(reason, 1, message)
+
+    def offered(self, item: Incoming, offered: Offered) -> None:
+        """A frame in hand was offered to the stream."""
+        with self._shared.changed:
+            self._shared.frames.in_hand -= 1
+            if offered.kept:
+                self._shared.frames.pending += 1
+                self.arrivals.append(item.arrived)
+            else:
+                self._shared.frames.skipped += 1
+        if offered.jump is not None:
+            self._jump_log.warning(offered.jump.kind, offered.jump.told(self._stream.config))
+            self.settle("time_jump")
+
+    def settle(self, reason: str, message: str = "") -> None:
+        """Book what became of the frames that waited: the stream holds them now, still waits, or has lost them."""
+        stream = self._stream
+        waiting = len(stream.pending)
+        with self._shared.changed:
+            frames = self._shared.frames
+            gained = max(0, stream.frames - self._booked)
+            lost = frames.pending - waiting - gained
+            frames.pending = waiting
+            frames.ingested += gained
+            if lost:
+                self.drop(reason, lost, message)
+            self._booked = stream.frames
+            while len(self.arrivals) > waiting:
+                self.arrivals.popleft()
+            self._facts, self._jumps = self._stream_facts(), stream.jumps
+
+    # --- the rest -------------------------------------------------------------------------------------------
+
+    def chunk(self, seconds: float) -> None:
+        """A chunk was encoded."""
+        with self._shared.changed:
+            self._shared.chunks.add(seconds)
+
+    def look(self, seconds: float) -> None:
+        """The standing questions were asked."""
+        with self._shared.changed:
+            self._shared.watch_times.add(seconds)
+
+    def ended(self, answered: bool) -> None:
+        """A question came to its end."""
+        with self._shared.changed:
+            if answered:
+                self._shared.questions.answered += 1
+            else:
+                self._shared.questions.failed += 1
+
+    def problem(self, message: str) -> None:
+        """What went wrong last, in words; empty when that is over."""
+        with self._shared.changed:
+            self._shared.problem = message
+
+    def status(self, watches: int) -> RunnerStatus:
+        """Counters and sizes, all of the same moment."""
+        shared = self._shared
+        with shared.changed:
+            q, c, w = shared.questions, shared.chunks, shared.watch_times
+            return RunnerStatus(
+                shared.frames.copy(),
+                QuestionCounters(q.asked, q.answered, q.failed),
+                ChunkTimes(c.count, c.last, c.total),
+                *self._facts,
+                shared.problem,
+                watches,
+                ChunkTimes(w.count, w.last, w.total),
+                self._jumps,
+            )
+
+    def _stream_facts(self) -> tuple[int, int, Evicted, tuple[int, int] | None, int, int]:
+        s, state = self._stream, self._stream.state
+        return (
+            s.cache.length,
+            s.cache.memory_bytes,
+            s.evicted,
+            s.frame_size,
+            state.first_stamp_ns,
+            state.last_stamp_ns,
+        )
