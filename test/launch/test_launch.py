@@ -334,6 +334,13 @@ class TestMultiCamera:
         running.wait_for("active, watching left on /eyes/left, right on /eyes/right, back on /back/image_raw")
         assert interrupt(running)[0] == 0
 
+    def test_a_params_file_may_name_them(self, start: Start, tmp_path: Path) -> None:
+        values = {"streams": ["left"], "stream": {"left": {"image_topic": "/eyes/left"}}, "model": "random"}
+        file = params_file(tmp_path, "/**", values)
+        running = start("ros2", "launch", str(self.file), f"params_file:={file}")
+        running.wait_for("active, watching left on /eyes/left")
+        assert interrupt(running)[0] == 0
+
     def test_has_cameras_without_being_told(self, start: Start) -> None:
         running = start("ros2", "launch", str(self.file), "model:=random", "autostart:=false")
         running.wait_for("process started")
