@@ -37,6 +37,8 @@ def main(args: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending already
         node.close()
+        # Others would take a node that is merely gone for alive until its lease is over, and wait for it.
+        node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

@@ -25,6 +25,9 @@ from std_srvs.srv import Trigger  # noqa: E402
 from stream_vl_ros.msg import Answer, StreamStatus  # noqa: E402
 from stream_vl_ros.srv import Ask  # noqa: E402
 
+sys.path.append(str(Path(__file__).parent))
+from forked_node import ForkedProcess  # noqa: E402
+
 TOPIC = "/test/image_raw"
 SECOND = 1_000_000_000
 EXECUTABLE = "lib/stream_vl_ros/stream_vl_node"
@@ -38,16 +41,22 @@ def node_executable() -> str:
 
 
 class NodeProcess:
-    """A running node; its log goes to a file."""
+    """A running node; its log goes to a file. A `fresh` one is the installed executable, from its first import on."""
 
-    def __init__(self, env: dict[str, str], log: Path, parameters: dict[str, object]) -> None:
+    def __init__(self, env: dict[str, str], log: Path, parameters: dict[str, object], *, fresh: bool) -> None:
         file = parameters.pop("file", None)
         arguments = [a for name, value in parameters.items() for a in ("-p", f"{name}:={_yaml(value)}")]
         arguments += ["--params-file", str(file)] if file else []
         self.log_path = log
+        arguments = ["--ros-args", *arguments]
+        log.touch()
+        self.process: ForkedProcess | subprocess.Popen[bytes]
+        if not fresh:
+            self.process = ForkedProcess(arguments, env, str(log))
+            return
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, node_executable(), "--ros-args", *arguments],
+                [sys.executable, node_executable(), *arguments],
                 env=env,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -166,11 +175,12 @@ def robot(ros_domain_id: int) -> Iterator[Robot]:
 def start_node(robot: Robot, ros_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """`start_node(target_fps=4.0)` starts a node with the seeded random checkpoint and waits until it is ready.
 
-    `file` is a parameter file.
+    `file` is a parameter file; with `fresh` it is the installed executable, not a process forked from one with all
+    imports.
     """
     with contextlib.ExitStack() as stack:
 
-        def start(ready: bool = True, **parameters: object) -> NodeProcess:
+        def start(ready: bool = True, fresh: bool = False, **parameters: object) -> NodeProcess:
             defaults: dict[str, object] = {
                 "model": "random",
                 "device": "cpu",
@@ -184,7 +194,8 @@ def start_node(robot: Robot, ros_env: dict[str, str], tmp_path: Path) -> Iterato
             }
             robot.statuses.clear()
             robot.answers.clear()
-            node = NodeProcess(ros_env, tmp_path / f"node-{len(list(tmp_path.iterdir()))}.log", defaults | parameters)
+            log = tmp_path / f"node-{len(list(tmp_path.iterdir()))}.log"
+            node = NodeProcess(ros_env, log, defaults | parameters, fresh=fresh)
             stack.callback(node.stop)
             if ready:
                 try:

@@ -157,7 +157,7 @@ def test_what_the_state_does_not_allow_is_refused_and_changes_nothing(start_node
 
 def test_the_node_answers_while_it_loads(start_node, robot, manager):
     """Loading takes seconds, off the executor: states, statuses and refusals come meanwhile."""
-    start_node(ready=False, autostart=False)
+    start_node(ready=False, autostart=False, fresh=True)
     manager.status("unconfigured")
     loading = manager.clients["change"].call_async(ChangeState.Request(transition=Transition(id=CONFIGURE)))
     robot.spin_until(lambda: robot.statuses[-1].state == "loading", 20, "loading begins")
@@ -229,10 +229,14 @@ def test_cleaning_up_frees_the_memory_round_after_round(start_node, robot, manag
     assert freed[3] - freed[0] < min(caches), numbers
 
 
-@pytest.mark.parametrize("state", ["unconfigured", "loading", "inactive", "active", "answering"])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("state", "sent"),
+    [(state, signal.SIGINT) for state in ("unconfigured", "loading", "inactive", "active", "answering")]
+    + [("loading", signal.SIGTERM), ("active", signal.SIGTERM)],
+)
 def test_ctrl_c_ends_the_node_within_two_seconds(start_node, robot, manager, state, sent, pictures, endless_checkpoint):
-    node = start_node(ready=False, autostart=state in ("loading", "active", "answering"), model=endless_checkpoint)
+    autostart = state in ("loading", "active", "answering")
+    node = start_node(ready=False, autostart=autostart, model=endless_checkpoint, fresh=state == "loading")
     if state == "inactive":
         manager.status("unconfigured")
         assert manager.change(CONFIGURE)

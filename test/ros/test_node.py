@@ -40,7 +40,7 @@ def engine_answer(pictures: np.ndarray, question: str, tokens: int):
 
 
 def test_every_frame_of_the_bag_is_accounted_for(start_node, robot, ros_env, demo_bag):
-    start_node(target_fps=2)
+    start_node(target_fps=2, fresh=True)
     replay = subprocess.run(
         [
             sys.executable,
@@ -162,7 +162,7 @@ def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, r
 
 
 def test_ctrl_c_while_loading_ends_the_node_at_once(start_node, robot):
-    node = start_node(ready=False)
+    node = start_node(ready=False, fresh=True)
     robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "loading", 30, "the node is loading")
     refused = robot.result(robot.ask("What is it?"))
     assert not refused.success and "not ready: loading" in refused.error
