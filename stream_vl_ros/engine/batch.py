@@ -85,12 +85,12 @@ class DecodeBatch:
         """
         generations = list(self._generations)
         failures = []
-        for generation, logits in zip(generations, self._logits(generations), strict=True):
-            if isinstance(logits, Exception):
-                failures.append(Failure(generation, logits))
+        for generation, scores in zip(generations, self._scores(generations), strict=True):
+            if isinstance(scores, Exception):
+                failures.append(Failure(generation, scores))
                 continue
             try:
-                generation.take(logits)
+                generation.take(*scores)
             except Exception as error:
                 failures.append(Failure(generation, error))
         failed = [f.generation for f in failures]
@@ -99,33 +99,35 @@ class DecodeBatch:
                 self.remove(generation)
         return failures
 
-    def _logits(self, generations: Sequence[Generation]) -> Sequence[Tensor | Exception]:
+    def _scores(self, generations: Sequence[Generation]) -> Sequence[tuple[Tensor, int] | Exception]:
+        """Scores of each generation's next token, float32 (vocabulary,), with the best token; or what went wrong."""
         rows = list(range(len(generations)))
         try:
-            return list(self._with_room(rows))
+            return self._with_room(rows)
         except Exception as error:
             if len(rows) == 1:
                 return [error]
             log.warning("a batch of %d answers failed, trying them one by one", len(rows), exc_info=True)
-        results: list[Tensor | Exception] = []
+        results: list[tuple[Tensor, int] | Exception] = []
         for row in rows:
             try:
-                results.append(self._with_room([row])[0])
+                results += self._with_room([row])
             except Exception as error:
                 results.append(error)
         return results
 
-    def _with_room(self, rows: Sequence[int]) -> Tensor:
-        return with_room(lambda: self._forward(rows), self._make_room, self._numbers)
+    def _with_room(self, rows: Sequence[int]) -> list[tuple[Tensor, int]]:
+        logits = with_room(lambda: self._forward(rows), self._make_room, self._numbers)
+        # For all rows at once: each look at a GPU's result waits until it is there.
+        return list(zip(logits, logits.argmax(-1).tolist(), strict=True))
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[int]) -> Tensor:
         adapter = self._model.adapter
         generations = [self._generations[i] for i in rows]
-        ids = torch.tensor([[g.next_token] for g in generations], device=adapter.device)
-        positions = torch.tensor([[[g.fork.position] for g in generations]]).expand(3, -1, -1)
+        ids, starts = [[g.next_token] for g in generations], [g.fork.position for g in generations]
         with self._cache.only(rows):
-            hidden = adapter.forward(adapter.embed_text(ids), positions, self._cache)
+            logits = adapter.read_text(ids, starts, self._cache)
         for generation in generations:
             generation.fork.position += 1
-        return adapter.logits(hidden[:, -1])
+        return logits

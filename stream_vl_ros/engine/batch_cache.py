@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from stream_vl_ros.engine.attention import KeyValueParts, SharedRange
-from stream_vl_ros.engine.cache import CacheShape, KVCache, Pair, Segment
+from stream_vl_ros.engine.cache import CacheShape, KVCache, Pair, Segment, addresses
 
 # Own tokens that there is room for at first: an ordinary question and the answer to it.
 _INITIAL_CAPACITY = 96
@@ -43,6 +43,35 @@ class SharedSpan:
         """The keys and values of one layer; `rows` as in `SharedRange`."""
         key, value = self.segment.layers[layer]
         return SharedRange(key[:, :, self.start : self.end], value[:, :, self.start : self.end], rows)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """What the rows of a running forward pass read and write.
+
+    Attributes:
+        spans: what they share.
+        own: per layer the keys and values of the rows alone, each (slots, kv_heads, capacity, head_dim), with room for
+            the new tokens.
+        slots: where in those each row lies.
+        past: own tokens that each row had before.
+        own_addresses: where the keys and the values of each layer's `own` begin.
+    """
+
+    spans: Sequence[SharedSpan]
+    own: Sequence[Pair]
+    slots: Sequence[int]
+    past: Sequence[int]
+    own_addresses: tuple[int, ...]
+
+
+def step_rows(cache: KVCache | BatchCache) -> StepRows:
+    """Of a cache with a forward pass running (`extend`)."""
+    if isinstance(cache, BatchCache):
+        return cache.step_rows()
+    assert cache.rows == 1
+    own = cache.buffers
+    return StepRows(plan_reads([cache.shared]), own, (0,), (cache.own_length,), addresses(own))
 
 
 def plan_reads(rows: Sequence[tuple[Segment, ...]]) -> list[SharedSpan]:
@@ -73,13 +102,15 @@ class BatchCache(Cache):
         self.shape = shape
         self._rows: list[_Row] = []
         self._buffers: list[Pair] = []  # per layer, (slots, kv_heads, capacity, head_dim), owned; row i lies in slot i
+        self._addresses: tuple[int, ...] = ()  # of the buffers, once asked for
         self._active: tuple[int, ...] = ()
         self._shared: dict[tuple[int, ...], list[tuple[SharedRange, ...]]] = {}  # per set of active rows and layer
+        self._spans: dict[tuple[int, ...], list[SharedSpan]] = {}  # per set of active rows
         # Of the forward pass that is running: its rows, and how many own tokens each had; empty outside of one.
         self._running: tuple[int, ...] = ()
         self._lengths: list[int] = []
-        self._slots = torch.empty(0)
-        self._ends = torch.empty(0)
+        self._slots: Tensor | None = None
+        self._ends: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -109,7 +140,7 @@ class BatchCache(Cache):
                 for buffer, tokens in zip(buffers, cache.own_tokens(layer), strict=True):
                     buffer[slot, :, : cache.own_length] = tokens[0]
         self._rows.append(_Row(cache.shared, cache.own_length))
-        self._shared = {}
+        self._shared, self._spans = {}, {}
 
     @torch.inference_mode()
     def leave(self, row: int) -> None:
@@ -122,9 +153,9 @@ class BatchCache(Cache):
                     buffer[row, :, :length] = buffer[last, :, :length]
             self._rows[row] = self._rows[last]
         self._rows.pop()
-        self._shared = {}
+        self._shared, self._spans = {}, {}
         if not self._rows:
-            self._buffers = []
+            self._buffers, self._addresses = [], ()
 
     @contextlib.contextmanager
     def only(self, rows: Sequence[int]) -> Iterator[None]:
@@ -143,10 +174,8 @@ class BatchCache(Cache):
         rows = self._active or tuple(range(self.rows))
         self._lengths = [self._rows[i].length for i in rows]
         self._reserve(self.rows, max(self._lengths) + 1)
-        self._slots = torch.tensor(rows, device=self.shape.device)
-        self._ends = torch.tensor(self._lengths, device=self.shape.device)
-        if rows not in self._shared:
-            self._shared[rows] = self._ranges(rows)
+        if rows not in self._spans:
+            self._spans[rows] = plan_reads([self._rows[i].segments for i in rows])
         self._running = rows
         try:
             yield
@@ -154,6 +183,13 @@ class BatchCache(Cache):
                 self._rows[i].length += 1
         finally:
             self._running, self._lengths = (), []
+            self._slots = self._ends = None
+
+    def step_rows(self) -> StepRows:
+        """Of the running pass; a pass that uses this does not call `update`."""
+        if not self._addresses:
+            self._addresses = addresses(self._buffers)
+        return StepRows(self._spans[self._running], self._buffers, self._running, self._lengths, self._addresses)
 
     @torch.inference_mode()
     def update(
@@ -162,15 +198,20 @@ class BatchCache(Cache):
         """Called by transformers' attention layers: store each row's new token, return all that the rows attend to."""
         if not self._running:
             raise RuntimeError("forward pass outside of extend()")
-        buffers = self._buffers[layer_idx]
+        buffers, rows = self._buffers[layer_idx], self._running
+        if self._slots is None or self._ends is None:
+            self._slots = torch.tensor(rows, device=self.shape.device)
+            self._ends = torch.tensor(self._lengths, device=self.shape.device)
+        if rows not in self._shared:
+            self._shared[rows] = self._ranges(rows)
         for buffer, new in zip(buffers, (key_states, value_states), strict=True):
             buffer[self._slots, :, self._ends] = new[:, :, 0]
         longest = max(self._lengths) + 1
         even = min(self._lengths) + 1 == longest
-        in_order = self._running == tuple(range(len(self._running)))
-        own = tuple(b[: len(self._running)] if in_order else b[self._slots] for b in buffers)
+        in_order = rows == tuple(range(len(rows)))
+        own = tuple(b[: len(rows)] if in_order else b[self._slots] for b in buffers)
         parts = KeyValueParts(
-            shared=self._shared[self._running][layer_idx],
+            shared=self._shared[rows][layer_idx],
             own=(own[0][:, :, :longest], own[1][:, :, :longest]),
             past=longest - 1,
             lengths=None if even else self._ends + 1,
@@ -178,7 +219,7 @@ class BatchCache(Cache):
         return parts, parts
 
     def _ranges(self, rows: tuple[int, ...]) -> list[tuple[SharedRange, ...]]:
-        spans = plan_reads([self._rows[i].segments for i in rows])
+        spans = self._spans[rows]
         readers = [
             None if len(s.readers) == len(rows) else torch.tensor(s.readers, device=self.shape.device) for s in spans
         ]
@@ -207,4 +248,4 @@ class BatchCache(Cache):
                 for new, old in zip(pair, self._buffers[layer], strict=True):
                     new[:had_slots, :, :had_tokens] = old
             buffers.append(pair)
-        self._buffers = buffers
+        self._buffers, self._addresses = buffers, ()

@@ -9,6 +9,7 @@ buffer that must move, or is rewritten, moves to new memory while segments keep 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,9 @@ from transformers.cache_utils import Cache
 
 from stream_vl_ros.engine.attention import KeyValueParts, SharedRange
 from stream_vl_ros.errors import CacheError
+
+# Bytes up to which the memory of all layers is allocated as one, on a GPU.
+_SMALL = 16 * 2**20
 
 # Keys and values of one layer, each (1, kv_heads, tokens, head_dim).
 Pair = tuple[Tensor, Tensor]
@@ -46,6 +50,11 @@ class Segment:
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     length: int
+
+    @functools.cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """Where the keys and the values of each layer begin in memory."""
+        return addresses(self.layers)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -217,14 +226,21 @@ class KVCache(Cache):
 
     def _move(self, capacity: int) -> None:
         """Into new buffers."""
-        buffers = []
-        for layer in range(self.shape.layers):
-            pair = self._new_pair(capacity)
-            if self._length:
+        buffers = self._new_buffers(capacity)
+        if self._length:
+            for layer, pair in enumerate(buffers):
                 _write(pair, self.own_tokens(layer))
-            buffers.append(pair)
         self._retire()
         self._buffers, self._capacity = buffers, capacity
+
+    def _new_buffers(self, capacity: int) -> list[Pair]:
+        s = self.shape
+        if s.device.type != "cuda" or self.rows * capacity * s.bytes_per_token > _SMALL:
+            return [self._new_pair(capacity) for _ in range(s.layers)]
+        # A fork's few tokens: one allocation instead of two for each layer, which take as long as the fork itself.
+        size = (s.layers, 2, self.rows, s.kv_heads, capacity, s.head_dim)
+        whole = torch.empty(size, dtype=s.dtype, device=s.device)
+        return [(pair[0], pair[1]) for pair in whole.unbind()]
 
     def _new_pair(self, capacity: int) -> Pair:
         s = self.shape
@@ -392,6 +408,11 @@ class KVCache(Cache):
         return keys[:, :, : self._length], values[:, :, : self._length]
 
     @property
+    def buffers(self) -> Sequence[Pair]:
+        """Per layer the memory of the own tokens, each (rows, kv_heads, capacity, head_dim), to be written into."""
+        return self._buffers
+
+    @property
     def shared(self) -> tuple[Segment, ...]:
         """The tokens in front of the own ones."""
         return self._base
@@ -414,6 +435,11 @@ class KVCache(Cache):
                 for tensor in self.layer_tokens(layer):
                     digest.update(tensor.contiguous().view(torch.uint8).cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def addresses(layers: Iterable[Pair]) -> tuple[int, ...]:
+    """Where keys and values begin in memory, layer by layer."""
+    return tuple(t.data_ptr() for pair in layers for t in pair)
 
 
 def _length(segments: tuple[Segment, ...]) -> int:

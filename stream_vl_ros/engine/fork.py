@@ -63,10 +63,9 @@ class Fork:
     def feed(self, ids: Sequence[int]) -> Tensor:
         """Append text tokens. Returns the logits after the last one, float32 of shape (vocabulary,)."""
         self._check_open()
-        embeds = self.adapter.embed_text(torch.tensor([list(ids)], device=self.adapter.device))
-        hidden = self.adapter.forward(embeds, text_positions(self.position, len(ids)), self.cache)
+        logits = self.adapter.read_text([list(ids)], [self.position], self.cache)
         self.position += len(ids)
-        return self.adapter.logits(hidden[0, -1])
+        return logits[0]
 
     @torch.inference_mode()
     def score(self, logits: Tensor, options: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -8,6 +8,7 @@ and a stream has no such number.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -96,10 +97,8 @@ def to_patches(
     """
     missing = -len(frames) % geometry.temporal
     pictures = [*frames, *frames[-1:] * missing]
-    resized = torch.stack([_resize(p, size, device) for p in pictures])
-    mean = torch.tensor(geometry.mean, device=device) * (1.0 / geometry.rescale)
-    std = torch.tensor(geometry.std, device=device) * (1.0 / geometry.rescale)
-    video = tvf.normalize(resized.to(torch.float32), mean.tolist(), std.tolist(), inplace=True)
+    mean, std = _colours(geometry, device)
+    video = _resized(pictures, size, device).to(torch.float32).sub_(mean).div_(std)
     t, p, m = geometry.temporal, geometry.patch, geometry.merge
     n, channels, height, width = video.shape
     grid = (n // t, height // p, width // p)
@@ -108,10 +107,25 @@ def to_patches(
     return patches, torch.tensor([grid])
 
 
-def _resize(pixels: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+@functools.lru_cache(maxsize=8)
+def _colours(geometry: PatchGeometry, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel in grey levels, float32 (3, 1, 1)."""
+    scaled = [torch.tensor(x)[:, None, None] * (1.0 / geometry.rescale) for x in (geometry.mean, geometry.std)]
+    return scaled[0].to(device), scaled[1].to(device)
+
+
+def _resized(pictures: list[np.ndarray], size: tuple[int, int], device: torch.device) -> Tensor:
+    """uint8 (pictures, 3, height, width) of this size, on the device."""
     # PyTorch takes no read-only arrays, such as PIL's or the bytes of a message: those are copied.
-    picture = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(device).permute(2, 0, 1)
-    if tuple(picture.shape[1:]) == size:
+    tensors = [torch.from_numpy(np.require(p, requirements=["C", "W"])).to(device).permute(2, 0, 1) for p in pictures]
+    if device.type == "cuda" and all(t.shape == tensors[0].shape for t in tensors):
+        return _resize(torch.stack(tensors), size)
+    return torch.stack([_resize(t, size) for t in tensors])
+
+
+def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Of one picture or several, (..., 3, height, width)."""
+    if tuple(picture.shape[-2:]) == size:
         return picture
     resized: Tensor = tvf.resize(picture, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)
     return resized

@@ -75,9 +75,15 @@ class Generation:
         assert self.finish is None and self.tokens, "after prefill() and before the end"
         return self.tokens[-1]
 
-    def take(self, logits: Tensor) -> None:
-        """Choose the next token from its scores, float32 (vocabulary,); the answer may end with it."""
-        token = self._chooser.choose(self._constraint.mask(logits) if self._constraint else logits)
+    def take(self, logits: Tensor, best: int | None = None) -> None:
+        """Choose the next token from its scores, float32 (vocabulary,); the answer may end with it.
+
+        `best` is the token of the highest score, if that is known already.
+        """
+        if best is not None and self._chooser.greedy and self._constraint is None:
+            token = best
+        else:
+            token = self._chooser.choose(self._constraint.mask(logits) if self._constraint else logits)
         if self._first_at is None:
             self._first_at = time.monotonic()
         if token in self.model.eos_ids:

@@ -100,7 +100,7 @@ def _write(folder: Path, seed: int, model_type: str) -> None:
     import torch
     import transformers
 
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     processor_class: Any = {
         "qwen2_5_vl": transformers.Qwen2_5_VLProcessor,
         "qwen2_vl": transformers.Qwen2VLProcessor,
@@ -117,7 +117,8 @@ def _write(folder: Path, seed: int, model_type: str) -> None:
     model.save_pretrained(folder)
 
 
-def _tokenizer() -> Any:
+def byte_tokenizer() -> Any:
+    """A tokenizer of bytes and special tokens."""
     import transformers
     from tokenizers import pre_tokenizers
 

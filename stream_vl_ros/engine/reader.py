@@ -141,8 +141,7 @@ class Reader:
         else:
             last = None  # of no use if the filter is switched on later
         if kept is None:
-            embeds = adapter.embed_video(patches, grid)
-            adapter.forward(embeds[None], positions, cache)
+            adapter.read_video(patches, grid, positions, cache)
         elif kept.any():
             # The vision tower looks at one pair at a time, so those without any change need not pass through it.
             moving = kept.any(dim=1)

@@ -18,10 +18,10 @@ class TokenChooser:
     """Greedy, or drawn as transformers' `generate` would: temperature, then top-k, then top-p."""
 
     def __init__(self, question: Question) -> None:
-        self._greedy = question.temperature == 0
+        self.greedy = question.temperature == 0
         self._warpers: list[LogitsProcessor] = []
         self._random = torch.Generator()
-        if self._greedy:
+        if self.greedy:
             return
         if question.temperature != 1:
             self._warpers.append(TemperatureLogitsWarper(float(question.temperature)))
@@ -36,7 +36,7 @@ class TokenChooser:
 
     def choose(self, logits: Tensor) -> int:
         """A token, from scores of shape (vocabulary,), float32; minus infinity is never chosen."""
-        if self._greedy:
+        if self.greedy:
             return int(logits.argmax())
         return int(torch.multinomial(self.probabilities(logits), 1, generator=self._random))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -54,6 +55,32 @@ class ModelAdapter(Protocol):
         Returns:
             Hidden states after the last norm, (rows, tokens, hidden).
         """
+        ...
+
+    def read_video(self, patches: Tensor, grid: Tensor, positions: Tensor, cache: KVCache) -> None:
+        """Run a video, whole, on top of `cache`: `embed_video` and `forward` in one, without their result.
+
+        Args:
+            patches: as `embed_video` takes them.
+            grid: as `embed_video` takes it.
+            positions: int64, (3, tokens), on the CPU.
+        """
+        ...
+
+    def read_text(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor:
+        """Run text on top of `cache`, and say what may follow it.
+
+        Args:
+            ids: new tokens of each row, the same number in all.
+            starts: position of each row's first one, the same on all axes; the others follow it.
+
+        Returns:
+            Scores of the token after the last, float32, (rows, vocabulary).
+        """
+        ...
+
+    def warm_up(self, cache: KVCache) -> None:
+        """Prepare what questions will need, on throw-away forks of `cache`."""
         ...
 
     def rotate(self, keys: Tensor, deltas: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Qwen2.5-VL and Qwen2-VL, run by transformers' own modelling code."""
+"""Qwen2.5-VL and Qwen2-VL: run by transformers' own modelling code, on a GPU by fused kernels on the same weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from stream_vl_ros.engine import attention
 from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import CacheShape, KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
+from stream_vl_ros.engine.fused import FusedModel
 
 # The reference code of the family (qwen-vl-utils, VIDEO_MAX_PIXELS) never gives a video frame more than this,
 # although the checkpoints' own limit, meant for single pictures, is 16 times as large.
@@ -48,12 +50,15 @@ class Qwen25VLAdapter:
         # A dict of ready masks keeps transformers from building any: the registered attention needs none.
         self._no_masks = {"full_attention": None, "sliding_attention": None}
         self.text_after_maximum = self._probe_text_base()
+        self.fused = FusedModel.of(model)
 
     def _tokens_per_second(self, vision: Any) -> Fraction | None:
         return Fraction(vision.tokens_per_second)
 
     def embed_video(self, patches: Tensor, grid: Tensor) -> Tensor:
         """See `ModelAdapter.embed_video`."""
+        if self.fused is not None and self.fused.vision is not None:
+            return self.fused.vision(patches, grid)
         features = self._model.model.get_video_features(patches, grid.to(patches.device), return_dict=True)
         return torch.cat(list(features.pooler_output)).to(self.dtype)
 
@@ -67,6 +72,8 @@ class Qwen25VLAdapter:
         rows, tokens, _ = embeds.shape
         if positions.ndim == 2:
             positions = positions[:, None].expand(-1, rows, -1)
+        if self.fused is not None:
+            return self.fused.language.forward(embeds, positions.to(self.device), cache)
         with cache.extend(tokens):
             output = self._model.model.language_model(
                 inputs_embeds=embeds,
@@ -77,6 +84,27 @@ class Qwen25VLAdapter:
             )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def read_video(self, patches: Tensor, grid: Tensor, positions: Tensor, cache: KVCache) -> None:
+        """See `ModelAdapter.read_video`."""
+        if self.fused is not None and self.fused.read_video(patches, grid, positions, cache):
+            return
+        embeds = self.embed_video(patches, grid)
+        del patches  # of a chunk of large pictures they take as much memory as a thousand tokens
+        self.forward(embeds[None], positions, cache)
+
+    def read_text(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor:
+        """See `ModelAdapter.read_text`."""
+        if self.fused is not None and (scores := self.fused.step(ids, starts, cache)) is not None:
+            return scores
+        positions = torch.tensor(starts)[:, None] + torch.arange(len(ids[0]))
+        embeds = self.embed_text(torch.tensor(ids, device=self.device))
+        return self.logits(self.forward(embeds, positions.expand(3, -1, -1), cache)[:, -1])
+
+    def warm_up(self, cache: KVCache) -> None:
+        """See `ModelAdapter.warm_up`."""
+        if self.fused is not None:
+            self.fused.warm_up(cache)
 
     def rotate(self, keys: Tensor, deltas: Tensor) -> Tensor:
         """See `ModelAdapter.rotate`."""

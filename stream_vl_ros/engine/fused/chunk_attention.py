@@ -1,0 +1,237 @@
+"""Attention of a chunk over everything before it and, causally, over itself: one launch, straight from the cache.
+
+The keys of a stream lie in one buffer, old and new, so nothing has to be joined, repeated or copied. The work is cut
+along the keys as well, so that the last round over the chip is full; the pieces are merged by their log-sum-exps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from stream_vl_ros.engine.attention import KeyValueParts
+from stream_vl_ros.engine.fused.attention import store_tokens
+from stream_vl_ros.engine.fused.toolkit import cdiv, is_hopper, jit, power_of_two, tl, uses_kernels
+
+_LOG2_E = 1.4426950408889634
+# Fewer tokens than these are no work for whole tiles.
+LEAST_TOKENS = 64
+MOST_SPLITS = 3
+# Passes over one tile's keys that reading and merging a further piece costs about as much as.
+_SPLIT_COST = 0.015
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTile:
+    """Queries and keys of a block, warps of a program, and blocks under way at once."""
+
+    queries: int = 128
+    keys: int = 64
+    warps: int = 8
+    stages: int = 3
+    resident: int = 1  # programs per multiprocessor
+
+
+@jit("past", "tokens", "splits", "layer")
+def _chunk_kernel(
+    qkv, keys, values, own, numbers, out, out_lse, past, tokens, splits, stride, scale, layer,
+    TABLE: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    split = tl.program_id(2)
+    width: tl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
+    kind = qkv.dtype.element_ty
+    if TABLE:
+        past = tl.load(numbers).to(tl.int32)
+        splits = tl.load(numbers + 1).to(tl.int32)
+        stride = tl.multiple_of(tl.load(own + 1), 16)
+        keys = tl.multiple_of(tl.load(own + 2 + 2 * layer).to(tl.pointer_type(kind)), 16)
+        values = tl.multiple_of(tl.load(own + 3 + 2 * layer).to(tl.pointer_type(kind)), 16)
+        if split >= splits:
+            return
+    m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tl.arange(0, BLOCK_N)
+    d = tl.arange(0, DIM)
+    inside = m < tokens
+    end = past + tl.minimum(tokens, (tile + 1) * BLOCK_M)
+    each = tl.cdiv(tl.cdiv(end, BLOCK_N), splits) * BLOCK_N
+    low = split * each
+    high = tl.minimum(end, low + each)
+    # Blocks that every query of the tile sees whole.
+    plain = tl.maximum(low, tl.minimum((past + tile * BLOCK_M + 1) // BLOCK_N * BLOCK_N, high))
+    base = (head // (HEADS // KV_HEADS)).to(tl.int64) * stride
+    k_at = keys + base + n[:, None] * DIM + d[None, :]
+    v_at = values + base + n[:, None] * DIM + d[None, :]
+    q = tl.load(qkv + m[:, None].to(tl.int64) * width + head * DIM + d[None, :], mask=inside[:, None], other=0.0)
+    top = tl.full((BLOCK_M,), -1e30, tl.float32)
+    mass = tl.zeros((BLOCK_M,), tl.float32)
+    acc = tl.zeros((BLOCK_M, DIM), tl.float32)
+    for begin in range(low, plain, BLOCK_N):
+        k = tl.load(k_at + begin * DIM)
+        scores = tl.dot(q, tl.trans(k))
+        higher = tl.maximum(top, tl.max(scores, axis=1) * scale)
+        weights = tl.exp2(scores * scale - higher[:, None])
+        shrink = tl.exp2(top - higher)
+        mass = mass * shrink + tl.sum(weights, axis=1)
+        acc = acc * shrink[:, None]
+        v = tl.load(v_at + begin * DIM)
+        acc = tl.dot(weights.to(kind), v, acc)
+        top = higher
+    for begin in range(plain, high, BLOCK_N):
+        seen = begin + n < past + tokens
+        k = tl.load(k_at + begin * DIM, mask=seen[:, None], other=0.0)
+        scores = tl.dot(q, tl.trans(k)) * scale
+        scores = tl.where(begin + n[None, :] <= past + m[:, None], scores, -1e30)
+        higher = tl.maximum(top, tl.max(scores, axis=1))
+        weights = tl.where(scores > -1e29, tl.exp2(scores - higher[:, None]), 0.0)
+        shrink = tl.exp2(top - higher)
+        mass = mass * shrink + tl.sum(weights, axis=1)
+        acc = acc * shrink[:, None]
+        v = tl.load(v_at + begin * DIM, mask=seen[:, None], other=0.0)
+        acc = tl.dot(weights.to(kind), v, acc)
+        top = higher
+    place = (split * tokens + m[:, None]).to(tl.int64) * (HEADS * DIM) + head * DIM + d[None, :]
+    result = acc / tl.where(mass > 0, mass, 1.0)[:, None]
+    tl.store(out + place, result.to(kind), mask=inside[:, None])
+    if TABLE or splits > 1:
+        lse = tl.where(mass > 0, top + tl.log2(mass), float("-inf"))
+        tl.store(out_lse + (split * tokens + m) * HEADS + head, lse, mask=inside)
+
+
+@jit("tokens", "splits")
+def _join_kernel(
+    parts, lses, numbers, out, tokens, splits,
+    TABLE: tl.constexpr, HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64)
+    if TABLE:
+        splits = tl.load(numbers + 1).to(tl.int32)
+    head = tl.arange(0, HEADS_BLOCK)
+    d = tl.arange(0, DIM)
+    inside = head < HEADS
+    # The first piece is empty for nobody.
+    top = tl.load(lses + token * HEADS + head, mask=inside, other=0.0)
+    place = token * (HEADS * DIM) + head[:, None] * DIM + d[None, :]
+    acc = tl.load(parts + place, mask=inside[:, None], other=0.0).to(tl.float32)
+    mass = tl.full((HEADS_BLOCK,), 1.0, tl.float32)
+    for split in range(1, splits):
+        lse = tl.load(lses + (split * tokens + token) * HEADS + head, mask=inside, other=0.0)
+        place = (split * tokens + token) * (HEADS * DIM) + head[:, None] * DIM + d[None, :]
+        part = tl.load(parts + place, mask=inside[:, None], other=0.0).to(tl.float32)
+        higher = tl.maximum(top, lse)
+        shrink = tl.exp2(top - higher)
+        weight = tl.exp2(lse - higher)
+        mass = mass * shrink + weight
+        acc = acc * shrink[:, None] + part * weight[:, None]
+        top = higher
+    place = token * (HEADS * DIM) + head[:, None] * DIM + d[None, :]
+    tl.store(out + place, (acc / mass[:, None]).to(out.dtype.element_ty), mask=inside[:, None])
+
+
+def can_attend_chunk(qkv: Tensor, parts: KeyValueParts) -> bool:
+    """Whether `attend_chunk` is made for this: one row, half precision, all tokens its own and in causal order."""
+    plain = not parts.shared and parts.hidden is None and parts.lengths is None and parts.own[0].shape[0] == 1
+    half = qkv.dtype in (torch.float16, torch.bfloat16)
+    return plain and half and qkv.shape[0] >= LEAST_TOKENS and uses_kernels(qkv)
+
+
+def attend_chunk(
+    qkv: Tensor, parts: KeyValueParts, heads: int, scale: float, tile: ChunkTile | None = None, splits: int = 0
+) -> Tensor:
+    """Attention of new tokens over a row's own ones, theirs included.
+
+    Args:
+        qkv: contiguous, (tokens, width), queries in front; rotary positions are applied.
+        parts: with the new tokens' keys and values at the end.
+        tile: how the work is cut; by default what was fastest on an H100.
+        splits: pieces along the keys, 0 for the number that fills the chip best.
+
+    Returns:
+        (tokens, heads x dim).
+    """
+    key, value = parts.own
+    _, kv_heads, _, dim = key.shape
+    tokens = qkv.shape[0]
+    tile = tile or pick_chunk_tile(qkv.device)
+    tiles = cdiv(tokens, tile.queries)
+    splits = splits or pick_splits(tiles * heads, _slots(qkv.device) * tile.resident, cdiv(parts.past, tile.keys))
+    out = torch.empty(splits, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
+    lse = torch.empty(splits, tokens, heads, dtype=torch.float32, device=qkv.device) if splits > 1 else out
+    _chunk_kernel[(tiles, heads, splits)](
+        qkv, key, value, qkv, qkv, out, lse, parts.past, tokens, splits, key.stride(1), scale * _LOG2_E, 0,
+        TABLE=False, HEADS=heads, KV_HEADS=kv_heads, DIM=dim, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    if splits == 1:
+        return out[0]
+    joined = torch.empty(tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
+    _join_kernel[(tokens,)](
+        out, lse, qkv, joined, tokens, splits, TABLE=False, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
+    )
+    return joined
+
+
+class TableAttention:
+    """The same for a captured graph: where the keys are, and how many, is read from a table on the device."""
+
+    def __init__(self, tokens: int, heads: int, kv_heads: int, dim: int, table: dict[str, Tensor]) -> None:
+        """`table` has int64 views `own` (2 + 2 layers), `past`, `fresh`, `slots` (1,) and `numbers` (2,).
+
+        `numbers` are the tokens before these and the pieces along the keys, `splits` says how many those should be.
+        """
+        self._tokens, self._table = tokens, table
+        self._shape = {"HEADS": heads, "KV_HEADS": kv_heads, "DIM": dim}
+        self._tile = pick_chunk_tile(table["own"].device)
+
+    def splits(self, past: int, device: torch.device) -> int:
+        """Pieces along the keys that suit so many tokens before these."""
+        tiles = cdiv(self._tokens, self._tile.queries)
+        return pick_splits(tiles * self._shape["HEADS"], _slots(device), cdiv(past, self._tile.keys))
+
+    def store(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> None:
+        """Apply rotary positions to `qkv`, in place, and store the keys and values of a layer."""
+        t = self._table
+        store_tokens(qkv, cosine, sine, t, layer, self._tokens, self._shape)
+
+    def __call__(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> Tensor:
+        """Store, and attend: (tokens, heads x dim)."""
+        self.store(qkv, cosine, sine, layer)
+        t, tile, tokens = self._table, self._tile, self._tokens
+        heads, dim = self._shape["HEADS"], self._shape["DIM"]
+        out = torch.empty(MOST_SPLITS, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
+        lse = torch.empty(MOST_SPLITS, tokens, heads, dtype=torch.float32, device=qkv.device)
+        _chunk_kernel[(cdiv(tokens, tile.queries), heads, MOST_SPLITS)](
+            qkv, qkv, qkv, t["own"], t["numbers"], out, lse, 0, tokens, 0, 0, dim**-0.5 * _LOG2_E, layer,
+            TABLE=True, **self._shape, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+        joined = torch.empty(tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
+        _join_kernel[(tokens,)](
+            out, lse, t["numbers"], joined, tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
+        )
+        return joined
+
+
+def pick_chunk_tile(device: torch.device) -> ChunkTile:
+    """The fastest on an H100; smaller where there is less shared memory."""
+    return ChunkTile() if is_hopper(device) else ChunkTile(64, 32, 4, 2)
+
+
+def pick_splits(programs: int, slots: int, blocks: int) -> int:
+    """Pieces along the keys that leave the fewest multiprocessors without work in the last round."""
+
+    def cost(splits: int) -> float:
+        return cdiv(programs * splits, slots) / splits + _SPLIT_COST * splits
+
+    most = max(1, min(MOST_SPLITS, blocks // 4))
+    return min(range(1, most + 1), key=cost)
+
+
+@cache
+def _slots(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8

@@ -1,0 +1,139 @@
+"""Steps of answers as CUDA graphs: one launch for a token of every answer, or for a whole question.
+
+A graph is captured once per number of rows and tokens, rounded up, and reads everything that changes from its table
+(`plan`). What fits no graph runs layer by layer as chunks do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stream_vl_ros.engine.batch_cache import BatchCache, step_rows
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.fused.attention import StepAttention, StepShape, workspace_size
+from stream_vl_ros.engine.fused.language import FusedLanguage
+from stream_vl_ros.engine.fused.plan import StepPlan
+from stream_vl_ros.engine.fused.toolkit import starts_early
+
+# What `torch.cuda.graph_pool_handle` returns: where graphs get their memory.
+Pool = Any
+
+log = logging.getLogger(__name__)
+
+# Answers side by side, and tokens of a question, that graphs are made for.
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+TOKEN_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256)
+# Warmed up: what questions of ordinary length and a few answers side by side need.
+_WARM_ROWS = (1, 2, 4, 8, 16)
+_WARM_TOKENS = (16, 32, 48, 64, 96, 128)
+
+
+class _TooManyPlacesError(Exception):
+    """What the rows read lies in more places than a table holds."""
+
+
+class StepGraph:
+    """One captured step."""
+
+    def __init__(
+        self, language: FusedLanguage, shape: StepShape, device: torch.device, workspace: Tensor, pool: Pool
+    ) -> None:
+        self._language = language
+        self._pool = pool
+        self.plan = StepPlan(shape, device)
+        self._early = shape.rows * shape.tokens == 1 and starts_early(device)
+        self._attention = StepAttention(shape, self.plan.views, language.scale, workspace, self._early)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._logits: Tensor
+
+    def run(self) -> Tensor:
+        """The step as the table says: float32 (rows, vocabulary), overwritten by the next one."""
+        if self._graph is None:
+            self._capture()
+        assert self._graph is not None
+        self._graph.replay()
+        return self._logits
+
+    def _capture(self) -> None:
+        # Once without capturing, in the stream whose workspaces are there already: kernels are compiled.
+        self._step()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            self._logits = self._step()
+        self._graph = graph
+
+    def _step(self) -> Tensor:
+        views, shape = self.plan.views, self.plan.shape
+        embeds = self._language.embed(views["ids"])
+        cosine, sine = self._language.angles(embeds, views["positions"].expand(3, -1, -1))
+        residual, delta = self._language.run(
+            embeds.view(shape.rows * shape.tokens, -1), cosine, sine, self._attention, early=self._early
+        )
+        if shape.tokens > 1:
+            firsts = torch.arange(shape.rows, device=residual.device) * shape.tokens
+            last = firsts + (views["fresh"] - 1).clamp(min=0)
+            residual, delta = residual[last], None if delta is None else delta[last]
+        return self._language.logits(residual, delta)
+
+
+class StepGraphs:
+    """The graphs of one model. Used on the engine's thread."""
+
+    def __init__(self, language: FusedLanguage, device: torch.device, pool: Pool) -> None:
+        self._language, self._device, self._pool = language, device, pool
+        self._graphs: dict[tuple[int, int], StepGraph] = {}
+        shapes = [self._shape(1, t) for t in TOKEN_BUCKETS] + [self._shape(r, 1) for r in ROW_BUCKETS]
+        self._workspace = torch.empty(max(map(workspace_size, shapes)), dtype=torch.float32, device=device)
+
+    def _shape(self, rows: int, tokens: int) -> StepShape:
+        lm = self._language
+        return StepShape(rows, tokens, lm.heads, lm.kv_heads, lm.dim, len(lm.layers), lm.widest_block)
+
+    @torch.inference_mode()
+    def step(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor | None:
+        """Run new tokens of each row and return the scores of the next one, float32 (rows, vocabulary).
+
+        None, with nothing done, if there is no graph for it. Arguments as `ModelAdapter.read_text`.
+        """
+        rows, tokens = len(ids), len(ids[0])
+        key = _bucket(rows, ROW_BUCKETS), _bucket(tokens, TOKEN_BUCKETS) if tokens > 1 else 1
+        if key[0] is None or key[1] is None or (rows > 1 and tokens > 1):
+            return None
+        graph = self._graph(key[0], key[1])
+        try:
+            with cache.extend(tokens):
+                where = step_rows(cache)
+                if not graph.plan.can_hold(where):
+                    raise _TooManyPlacesError
+                graph.plan.write(ids, starts, where)
+                return graph.run()[:rows].clone()
+        except _TooManyPlacesError:
+            return None
+
+    def warm_up(self, cache: KVCache) -> None:
+        """Capture the graphs of ordinary questions and answers, on throw-away forks of a cache."""
+        for rows, tokens in [*((1, t) for t in _WARM_TOKENS), *((r, 1) for r in _WARM_ROWS)]:
+            batch = BatchCache(cache.shape)
+            forks = [cache.fork() for _ in range(rows)]
+            if rows == 1:
+                self.step([[0] * tokens], [cache.length], forks[0])
+                continue
+            for fork in forks:
+                batch.join(fork)
+            self.step([[0]] * rows, [cache.length] * rows, batch)
+
+    def _graph(self, rows: int, tokens: int) -> StepGraph:
+        if (rows, tokens) not in self._graphs:
+            shape = self._shape(rows, tokens)
+            self._graphs[rows, tokens] = StepGraph(self._language, shape, self._device, self._workspace, self._pool)
+            log.debug("a graph for %d rows of %d tokens", rows, tokens)
+        return self._graphs[rows, tokens]
+
+
+def _bucket(n: int, buckets: Sequence[int]) -> int | None:
+    return next((b for b in buckets if b >= n), None)
