@@ -38,6 +38,13 @@ class NativeModel:
         )
         self.model.to(device).eval()
 
+    @classmethod
+    def of(cls, model: Any, processor: Any) -> NativeModel:
+        """A model that is in memory already."""
+        native = cls.__new__(cls)
+        native.model, native.processor = model, processor
+        return native
+
     def prompt(self, conversation: list[dict[str, Any]]) -> str:
         """The checkpoint's chat template over a conversation, up to the beginning of the next answer."""
         text: str = self.processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
@@ -68,12 +75,13 @@ class NativeModel:
         *,
         text_base: str = "transformers",
         patch_times: Sequence[Sequence[float]] | None = None,
+        streamer: Any = None,
     ) -> NativeAnswer:
         """Greedy answer to prepared inputs.
 
         `text_base` ``"transformers"`` leaves all positions to the installed transformers; ``"trained"`` passes
         positions that place text after each video at the largest position + 1, for videos of irregular cadence with
-        the `patch_times` that `trained_positions` takes.
+        the `patch_times` that `trained_positions` takes. `streamer` is transformers' own: it gets each token at once.
         """
         # State that an earlier call left on the model changes the positions of this one.
         self.model.model.rope_deltas = None
@@ -82,6 +90,7 @@ class NativeModel:
             output = self.model.generate(
                 **inputs,
                 **extra,
+                streamer=streamer,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 temperature=None,
