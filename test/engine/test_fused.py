@@ -11,11 +11,13 @@ import torch
 
 from stream_vl_ros.engine import LoadedModel, Question, StreamConfig, VideoStream, load_model
 from stream_vl_ros.engine.batch import DecodeBatch
-from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.batch_cache import StepRows, plan_reads
+from stream_vl_ros.engine.cache import KVCache, Segment, addresses
 from stream_vl_ros.engine.fused import FusedModel, why_not
+from stream_vl_ros.engine.fused.attention import StepShape
 from stream_vl_ros.engine.fused.graphs import StepGraphs
 from stream_vl_ros.engine.fused.language import FusedLanguage
-from stream_vl_ros.engine.fused.plan import split_evenly
+from stream_vl_ros.engine.fused.plan import StepPlan, split_evenly
 from stream_vl_ros.engine.fused.vision import FusedVision
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 
@@ -97,6 +99,25 @@ def test_shared_tokens_are_split_evenly(splits, lengths):
     assert len(items) <= splits
     if present and splits > len(present):
         assert max(n for *_, n in items) <= sum(present) / (splits - len(present)) + 64
+
+
+def test_the_table_follows_buffers_that_come_again_at_the_same_place():
+    memory = torch.randn(2, 4096)
+    plan = StepPlan(StepShape(2, 1, 2, 1, 16, 1), torch.device("cpu"))
+
+    def pair(capacity: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+        return tuple(m[: rows * capacity * 16].view(rows, 1, capacity, 16) for m in memory)
+
+    for capacity in (64, 100, 64):
+        own, shared = pair(capacity, 2), Segment((tuple(t[:, :, :40] for t in pair(capacity)),), 40)
+        where = StepRows(plan_reads([(shared,), (shared,)]), [own], (0, 1), (3, 5), addresses([own]))
+        plan.write([[7], [8]], [50, 60], where)
+        views = {name: view.tolist() for name, view in plan.views.items()}
+        assert views["own"] == [capacity * 16, capacity * 16, *(t.data_ptr() for t in own)]
+        assert views["ranges"][0] == [capacity * 16, *(t.data_ptr() for t in pair(capacity))]
+        assert (views["ids"], views["positions"], views["past"]) == ([[7], [8]], [[50], [60]], [3, 5])
+        assert [item for item in views["items"] if item[2]] == [[0, 0, 40]]
+        assert views["readers"][0] == [1, 1]
 
 
 def test_nothing_is_fused_without_a_gpu(loaded):

@@ -119,7 +119,12 @@ class StepPlan:
         v["past"][: len(rows.past)] = rows.past
         v["slots"][: len(rows.slots)] = rows.slots
         spans = [s for s in rows.spans if s.end > s.start]
-        layout = (rows.own_addresses, tuple((s.segment.addresses, s.start, s.end, s.readers) for s in spans))
+        # Strides as well: memory that was given back may come again under the same address, for buffers of another size.
+        layout = (
+            rows.own_addresses,
+            rows.own[0][0].stride()[:OWN_HEAD],
+            tuple((s.segment.addresses, s.segment.layers[0][0].stride(1), s.start, s.end, s.readers) for s in spans),
+        )
         if layout == self._layout:
             self._table.send(last="slots")
         else:
