@@ -119,7 +119,7 @@ class StepPlan:
         v["past"][: len(rows.past)] = rows.past
         v["slots"][: len(rows.slots)] = rows.slots
         spans = [s for s in rows.spans if s.end > s.start]
-        # Strides as well: memory that was given back may come again under the same address, for buffers of another size.
+        # Strides as well: memory that was given back may come again at the same address, for buffers of another size.
         layout = (
             rows.own_addresses,
             rows.own[0][0].stride()[:OWN_HEAD],
