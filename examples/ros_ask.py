@@ -45,8 +45,10 @@ def choose(node: Node, name: str, question: str, choices: list[str]) -> int:
     client = node.create_client(Ask, f"{name}/ask")
     if not client.wait_for_service(PATIENCE):
         sys.exit(f"ros_ask: {name}/ask is not there: is the node running, with the same ROS_DOMAIN_ID?")
-    future = client.call_async(Ask.Request(question=question, choices=choices))
-    rclpy.spin_until_future_complete(node, future)
+    future = client.call_async(Ask.Request(question=question, choices=choices, timeout=PATIENCE))
+    rclpy.spin_until_future_complete(node, future, timeout_sec=2 * PATIENCE)
+    if not future.done():
+        sys.exit(f"ros_ask: no answer in {2 * PATIENCE:.0f} s: did the node end?")
     response = future.result()
     print(response.answer or response.error)
     for choice, score in zip(choices, response.scores, strict=False):

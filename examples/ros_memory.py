@@ -24,7 +24,9 @@ def change(node: Node, service: str, request: Memory.Request) -> int:
     if not client.wait_for_service(PATIENCE):
         sys.exit(f"ros_memory: {service} is not there: is the node running, with the same ROS_DOMAIN_ID?")
     future = client.call_async(request)
-    rclpy.spin_until_future_complete(node, future)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE)
+    if not future.done():
+        sys.exit(f"ros_memory: no answer in {PATIENCE:.0f} s: did the node end?")
     response = future.result()
     for stream, name, tokens in zip(response.streams, response.names, response.tokens, strict=True):
         print(f"{stream + ': ' if stream else ''}{name}, {tokens} tokens")

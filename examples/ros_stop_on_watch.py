@@ -31,11 +31,14 @@ class Stop(Node):
         self.watch = self.create_client(Watch, f"{watcher}/watch")
         if not self.watch.wait_for_service(10.0):
             sys.exit(f"ros_stop_on_watch: {watcher}/watch is not there: is the node running?")
+        self.question, self.threshold = question, threshold
         self.call("remove")  # one that an earlier run left
         added = self.call("add", question=question, threshold=threshold)
         if not added.success:
             sys.exit(f"ros_stop_on_watch: {added.error}")
         print(f"watching: {question}", flush=True)
+        self.checked = None
+        self.create_timer(2.0, self.check)
 
     def call(self, command: str, **fields: object) -> Watch.Response:
         future = self.watch.call_async(Watch.Request(command=command, name=NAME, **fields))
@@ -53,6 +56,37 @@ class Stop(Node):
         )
         if self.held:
             self.velocity.publish(Twist())
+
+    def check(self) -> None:
+        """Nobody is watching any more? Then better stand still. A node that was started again is asked again."""
+        if self.checked is not None and not self.checked.done():
+            self.hold("the node does not answer")
+        if not self.watch.service_is_ready():
+            self.hold("the node is gone")
+            return
+        self.checked = self.watch.call_async(Watch.Request(command="list"))
+        self.checked.add_done_callback(self.found)
+
+    def found(self, listed) -> None:
+        watches = listed.result()
+        if NAME not in watches.names:
+            self.hold("the watch is gone")
+            request = Watch.Request(command="add", name=NAME, question=self.question, threshold=self.threshold)
+            self.watch.call_async(request)
+            return
+        index = list(watches.names).index(NAME)
+        asked, firing = watches.probabilities[index] >= 0, watches.firing[index]
+        if asked and self.held and not firing:
+            self.held = False
+            print("go, it is watched and does not fire", flush=True)
+        elif firing:
+            self.hold("it fires")
+
+    def hold(self, why: str) -> None:
+        if not self.held:
+            print(f"STOP, {why}", flush=True)
+        self.held = True
+        self.velocity.publish(Twist())
 
     def pass_on(self, wanted: Twist) -> None:
         self.velocity.publish(Twist() if self.held else wanted)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -14,8 +15,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import EnvironmentVariable
 from launch_ros.substitutions import ExecutableInPackage
 
+from stream_vl_ros.bag.ask_settings import settings
 from stream_vl_ros.errors import ConfigError
-from stream_vl_ros.ros.parameters import PARAMETERS
 
 SHARE = Path(get_package_share_directory("stream_vl_ros"))
 OWN = (
@@ -39,6 +40,19 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
+def watched(texts: Mapping[str, str]) -> str:
+    """The topic that the node watches. Raises `ConfigError` if there are several."""
+    file = Path(texts["params_file"]).expanduser()
+    said = settings(file, (), {}) if file.is_file() else None  # the node says that there is none
+    if texts["cameras"] or (said is not None and said.streams):
+        raise ConfigError(
+            "replay.launch.py plays one camera, and the node is to watch several: start multi_camera.launch.py, and "
+            "`ros2 run stream_vl_ros replay BAG --topic ... --to ...` for each of them"
+        )
+    topic = texts["image_topic"] or str(said.values["image_topic"] if said is not None else "/camera/image_raw")
+    return topic if topic.startswith("/") else f"/{texts['namespace'].strip('/')}/{topic}".replace("//", "/")
+
+
 def replay(context: LaunchContext) -> list[ExecuteProcess]:
     """The replay, once the node is there to see it."""
     texts = context.launch_configurations
@@ -47,10 +61,11 @@ def replay(context: LaunchContext) -> list[ExecuteProcess]:
         raise ConfigError(f"launch argument bag:={bag}: there is no such recording")
     if texts["loop"].lower() not in ("true", "false"):
         raise ConfigError(f"launch argument loop:={texts['loop']}: must be true or false")
-    topic = texts["image_topic"] or next(str(p.default) for p in PARAMETERS if p.name == "image_topic")
+    topic = watched(texts)
     options = ["--topic", texts["bag_topic"]] if texts["bag_topic"] else []
     options += ["--to", topic, "--rate", texts["rate"], "--start", texts["start"]]
     options += ["--loop"] if texts["loop"].lower() == "true" else []
+    options += ["--clock"] if texts["use_sim_time"].lower() == "true" else []
     return [
         ExecuteProcess(
             name="replay",

@@ -42,10 +42,12 @@ class Settings:
     Attributes:
         values: by name, checked.
         notes: what was given and makes no difference, in words.
+        streams: names of the cameras that the file speaks of.
     """
 
     values: Mapping[str, Value]
     notes: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
 
     @property
     def used(self) -> dict[str, Value]:
@@ -89,7 +91,8 @@ def settings(file: Path | None, assignments: Sequence[str], options: Mapping[str
         given[name] = _value(_KNOWN[name], value)
     chosen = _of_stream(stream, of_streams, notes) if of_streams or stream else {}
     given = {**given, **chosen} | {name: _value(_KNOWN[name], text) for name, text in options.items()}
-    return Settings(checked(given), tuple(notes))
+    names = stream_parameters.check_names(of_streams.get(stream_parameters.NAMES))
+    return Settings(checked(given), tuple(notes), tuple(names))
 
 
 def _of_stream(stream: str, of_streams: Mapping[str, Value], notes: list[str]) -> dict[str, Value]:

@@ -271,6 +271,11 @@ class EngineRunner:
         """Counters and sizes, all of the same moment."""
         return self._accounts.status(len(self._watching.watches))
 
+    @property
+    def alive(self) -> bool:
+        """Whether the engine thread runs: from `start` to `close`, unless something broke it."""
+        return self._thread.is_alive()
+
     def close(self, timeout: float = 10.0) -> None:
         """Stop. Questions that are not answered yet fail with `EngineClosedError`; waiting frames are dropped."""
         with self._shared.changed:

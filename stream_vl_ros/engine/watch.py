@@ -149,6 +149,7 @@ class WatchEvent:
         moment: the video that was seen; its last stamp is that of the newest frame.
         previous_stamp_ns: newest frame of the look before, so that what changed came after it; 0 at the first look.
         seconds: that scoring took, all watches together.
+        removed: it stopped because nobody asks it any more; the rest is what was seen last.
     """
 
     watch: Watch
@@ -159,6 +160,7 @@ class WatchEvent:
     moment: Moment
     previous_stamp_ns: int
     seconds: float
+    removed: bool = False
 
 
 def check_name(name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream_vl_ros.engine.answer import Moment
 from stream_vl_ros.engine.watch import Watch, WatchEvent, WatchState, check_new
@@ -45,6 +45,7 @@ class Standing:
     state: WatchState = field(init=False)
     looked: bool = False  # at least once, or tried to
     scores: tuple[float, ...] = ()
+    moment: Moment | None = None  # of the last look
     stamp_ns: int = 0
     events: int = 0
     error: str = ""
@@ -57,6 +58,10 @@ class Standing:
         return WatchReport(
             self.watch, self.state.firing, self.scores, probability, self.stamp_ns, self.events, self.error
         )
+
+
+def _asked(watch: Watch) -> tuple[str, tuple[str, ...], str]:
+    return watch.question, watch.options, watch.fires_on
 
 
 class Watches:
@@ -75,7 +80,8 @@ class Watches:
 
         Args:
             watches: what is in it at first.
-            on_event: called on the engine's thread when a watch begins to fire or stops; it must return at once.
+            on_event: called when a watch begins to fire or stops, on the engine's thread, or on that of whoever removes
+                one that fires; it must return at once.
         """
         self._lock = threading.Lock()
         self._standing: dict[str, Standing] = {}
@@ -103,16 +109,52 @@ class Watches:
             check_new(watch.name, list(self._standing), MAX_WATCHES)
 
     def remove(self, name: str) -> bool:
-        """Ask this no longer. Returns whether there was one of that name; nothing is told of it afterwards."""
+        """Ask this no longer; if it fires it stops with that. Returns whether there was one of that name."""
         with self._lock:
-            return self._standing.pop(name, None) is not None
+            standing = self._standing.pop(name, None)
+        if standing is None:
+            return False
+        self._ended(standing)
+        return True
 
     def clear(self) -> int:
         """Remove all. Returns how many there were."""
         with self._lock:
-            count = len(self._standing)
+            all_of_them = list(self._standing.values())
             self._standing.clear()
-        return count
+        for standing in all_of_them:
+            self._ended(standing)
+        return len(all_of_them)
+
+    def replace(self, watch: Watch) -> None:
+        """Ask this instead of the one of its name, at once if there is video already.
+
+        One that asks the same and fires goes on firing, until its new limits say otherwise; of another question that
+        fires it is told that it stopped. Raises `ConfigError` as `add` does if there is none of that name yet.
+        """
+        with self._lock:
+            old = self._standing.get(watch.name)
+            if old is None:
+                check_new(watch.name, list(self._standing), MAX_WATCHES)
+            new = Standing(watch)
+            goes_on = old is not None and _asked(old.watch) == _asked(watch)
+            if old is not None and goes_on:
+                new.scores, new.moment, new.stamp_ns, new.events = old.scores, old.moment, old.stamp_ns, old.events
+                new.state = replace(old.state, watch=watch)
+            self._standing[watch.name] = new
+        if old is not None and not goes_on:
+            self._ended(old)
+        self._on_new()
+
+    def _ended(self, standing: Standing) -> None:
+        """Tell of one that is asked no longer, if it fires."""
+        if not standing.state.firing or standing.moment is None:
+            return
+        watch, scores = standing.watch, standing.scores
+        option = watch.options[max(range(len(scores)), key=lambda i: scores[i])]
+        probability = watch.probability(scores)
+        stamp = standing.moment.last_stamp_ns
+        self.tell(WatchEvent(watch, False, option, probability, scores, standing.moment, stamp, 0.0, removed=True))
 
     def reports(self) -> list[WatchReport]:
         """All of them, in the order in which they came."""
@@ -144,7 +186,7 @@ class Watches:
             probabilities = watch.probabilities(scores)
             probability = probabilities[watch.options.index(watch.fires_on)]
             previous, standing.stamp_ns = standing.stamp_ns, moment.last_stamp_ns
-            standing.looked, standing.scores, standing.error = True, tuple(scores), ""
+            standing.looked, standing.scores, standing.moment, standing.error = True, tuple(scores), moment, ""
             changed = standing.state.update(probability, moment.last_stamp_ns)
             if not changed or self._standing.get(watch.name) is not standing:
                 return None

@@ -115,7 +115,7 @@ class Asking:
         finally:
             if goal is not None:
                 self._running.pop(_id(goal), None)
-        combine(response, [stream.name for stream in streams], parts)
+        combine(response, [stream.name for stream in streams], parts, len(request.choices))
         for stream, part in zip(streams, parts, strict=True):
             message = answer_message(number, stream.name, request, part, stream.frame_id, self._now())
             self._publisher.publish(message)

@@ -23,6 +23,7 @@ def awaitable(node: Node, future: Future[Any]) -> RosFuture:
             awaited.set_exception(RequestError("cancelled by the caller"))
         elif (error := finished.exception()) is not None:
             awaited.set_exception(error)
+            awaited.exception()  # it is no surprise, also if nobody is left to await it
         else:
             awaited.set_result(finished.result())
         # Setting a result does not wake the executor by itself.

@@ -90,6 +90,10 @@ class Camera:
         if not self.is_open:
             self.topic = topic
 
+    def check(self, settings: CameraSettings) -> None:
+        """Raise what `use` would raise."""
+        _resolved(self._node, settings.topic)
+
     def open(self) -> None:
         """Subscribe."""
         self._last, self._told = time.monotonic(), 0.0

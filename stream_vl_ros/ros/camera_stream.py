@@ -65,6 +65,12 @@ class CameraStream:
         """Of the newest image."""
         return self.camera.frame_id
 
+    def check(self, values: Mapping[str, Value]) -> None:
+        """Raise `StreamVLError` for parameters that could not work now."""
+        self.camera.check(camera_settings(values))
+        if self.session is not None:
+            self.session.check(values)
+
     def use(self, values: Mapping[str, Value]) -> None:
         """Go on with these parameters. What the engine does of them is left to `Session.reconfigure`.
 
@@ -89,6 +95,8 @@ class CameraStream:
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.header.frame_id = self.frame_id
         message.state, message.stream = state, self.name
+        if session is not None and not session.alive:
+            message.state = "error"
         message.image_topic = self.camera.topic
         message.publishers = self.camera.publishers
         if session is None:

@@ -81,23 +81,23 @@ class ManagedNode(LifecycleNodeMixin, Node):
         if transition == Transition.TRANSITION_UNCONFIGURED_SHUTDOWN:
             # As in C++: whichever of the three shutdowns is asked for, the one of the present state is meant.
             transition = self._shutdown_from_here()
-        before = self.lifecycle_state
-        try:
-            self._state_machine.trigger_transition_by_id(transition, True)
-        except _RclError as error:
+        possible = self._possible()
+        if transition not in possible:
+            now = ", ".join(f"{label} ({number})" for number, label in possible.items())
             raise StreamVLError(
-                f"the node is {before}: transition {transition} is not possible now; possible are "
-                f"{', '.join(self._possible()) or 'none until the one under way is over'}"
-            ) from error
+                f"the node is {self.lifecycle_state}: transition {transition} is not possible now; possible are "
+                f"{now or 'none'}"
+            )
+        self._state_machine.trigger_transition_by_id(transition, True)
         result = await self._carry_out()
         self._state_machine.trigger_transition_by_label(result.to_label(), True)
         if result == ERROR:
             await self._recover()
         return bool(result == SUCCESS)
 
-    def _possible(self) -> list[str]:
-        # Above 9 are those that end a transition; nobody may ask for them.
-        return [f"{t[1]} ({t[0]})" for t in self._state_machine.available_transitions if t[0] < 10]
+    def _possible(self) -> dict[int, str]:
+        # Above 9 are those that end a transition, which is nobody else's business.
+        return {int(t[0]): str(t[1]) for t in self._state_machine.available_transitions if t[0] < 10}
 
     def _shutdown_from_here(self) -> int:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -65,11 +66,14 @@ def refuse(response: Ask.Response | AskStream.Result, error: Exception, written:
     response.success, response.error, response.answer = False, wire(str(error)), wire(written)
 
 
-def combine(response: Ask.Response | AskStream.Result, names: Sequence[str], parts: Sequence[Ask.Response]) -> None:
-    """The response to a question, from what each of the streams answered."""
+def combine(
+    response: Ask.Response | AskStream.Result, names: Sequence[str], parts: Sequence[Ask.Response], choices: int
+) -> None:
+    """The response to a question of so many `choices`, from what each of the streams answered."""
     response.streams = list(names)
     response.answers = [p.answer for p in parts]
     response.errors = [p.error for p in parts]
+    response.remembered_by = [p.remembered for p in parts]
     if len(parts) == 1:
         for name in _OF_ONE:
             setattr(response, name, getattr(parts[0], name))
@@ -78,7 +82,7 @@ def combine(response: Ask.Response | AskStream.Result, names: Sequence[str], par
     response.answer = _labelled(names, response.answers)
     response.error = _labelled(names, response.errors)
     response.remembered = all(p.remembered for p in parts)
-    response.scores = [score for p in parts for score in p.scores]
+    response.scores = [score for p in parts for score in (p.scores or [math.nan] * choices)]
     saw = [p for p in parts if p.frames_seen]
     if saw:
         response.first_stamp = min((p.first_stamp for p in saw), key=to_ns)
@@ -89,7 +93,7 @@ def combine(response: Ask.Response | AskStream.Result, names: Sequence[str], par
         setattr(response, name, sum(getattr(p, name) for p in parts))
 
 
-_OF_ALL = ("streams", "answers", "errors")
+_OF_ALL = ("streams", "answers", "errors", "remembered_by")
 _OF_ONE = [name for name in Ask.Response.get_fields_and_field_types() if name not in _OF_ALL]
 
 

@@ -53,6 +53,7 @@ class StreamVLNode(ManagedNode):
         self._trouble = ""  # why the model could not be loaded
         self._doing, self._doing_since = "", 0.0  # what loading is at
         self._engine: Engine | None = None
+        self._twins = 0  # other nodes of the same name
         self._watching = WatchDesk(self, lambda: self._trouble)
         self._streams = {
             name: CameraStream(self, name, values, self._watching.event)
@@ -102,6 +103,8 @@ class StreamVLNode(ManagedNode):
             self._soon()
         for name, stream in self._streams.items():
             stream.session = self._engine.sessions[name]
+        # What was changed while it was loading.
+        self._reconfigure(settings, self._desk.settings)
         if not self._engine.model.answers_mean_something:
             self.get_logger().warning("this is the seeded random checkpoint: its answers mean nothing")
         self.get_logger().info(f"model ready after {time.monotonic() - started:.1f} s")
@@ -189,7 +192,18 @@ class StreamVLNode(ManagedNode):
         if self.executor is not None:
             self.executor.create_task(self._publish_status)
 
+    def _warn_of_twins(self) -> None:
+        own = (self.get_name(), self.get_namespace())
+        twins = self.get_node_names_and_namespaces().count(own) - 1
+        if twins > self._twins:
+            self.get_logger().warning(
+                f"{twins + 1} nodes are called {self.get_fully_qualified_name()}: which of them answers a request is "
+                "left to chance; give each a name of its own (node_name:=, or -r __node:=)"
+            )
+        self._twins = twins
+
     def _publish_status(self) -> None:
+        self._warn_of_twins()
         trouble = self._trouble or self._progress()
         for stream in self._streams.values():
             self._diagnosing.tell(*stream.publish_status(self.state, trouble))
@@ -212,6 +226,8 @@ class StreamVLNode(ManagedNode):
             )
         if self._doing:
             raise StreamVLError(f"not ready: {self._progress()}; ask again in a moment")
+        if self.lifecycle_state in ("shuttingdown", "finalized"):
+            raise StreamVLError(f"not ready: the node is {self.lifecycle_state}, for good; start it again")
         raise StreamVLError(
             f"not ready: the node is {self.lifecycle_state}, and holds no model; configure it, e.g. "
             f"ros2 lifecycle set {self.get_fully_qualified_name()} configure"
@@ -222,8 +238,8 @@ class StreamVLNode(ManagedNode):
     def _check(self, settings: Settings) -> None:
         """Raise `StreamVLError` for what the engine could not do now."""
         for name, stream in self._streams.items():
-            if stream.session is not None:
-                stream.session.check(settings.streams[name])
+            stream.check(settings.streams[name])
+        self._watching.check(settings.watches)
 
     def _on_changed(self, before: Settings, after: Settings) -> None:
         changes = differences(before, after)
@@ -231,13 +247,17 @@ class StreamVLNode(ManagedNode):
             return
         self.get_logger().info(f"parameters changed: {changes}")
         for name, stream in self._streams.items():
-            values = after.streams[name]
-            if values == before.streams[name]:
-                continue
-            stream.use(values)
-            if stream.session is not None:
-                stream.session.reconfigure(values).add_done_callback(functools.partial(self._told, name))
+            if after.streams[name] != before.streams[name]:
+                stream.use(after.streams[name])
+        self._reconfigure(before, after)
         self._watching.place(after.watches)
+
+    def _reconfigure(self, before: Settings, after: Settings) -> None:
+        """Let the engine go on with new parameters."""
+        for name, stream in self._streams.items():
+            values = after.streams[name]
+            if stream.session is not None and values != before.streams[name]:
+                stream.session.reconfigure(values).add_done_callback(functools.partial(self._told, name))
 
     def _told(self, stream: str, done: Future[Reconfigured]) -> None:
         """What the engine made of new parameters; on its thread."""

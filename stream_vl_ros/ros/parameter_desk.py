@@ -31,7 +31,11 @@ class ParameterDesk:
         """Declare them. Raises `ConfigError` for a value that cannot work."""
         self._node = node
         given = _declared(node)
-        watch_parameters.check_leftovers(_overrides(node), watch_parameters.check_names(given[watch_parameters.NAMES]))
+        try:
+            names = watch_parameters.check_names(given[watch_parameters.NAMES])
+            watch_parameters.check_leftovers(_overrides(node), names)
+        except watch_parameters.NotNamedError as error:  # as it may be while the node runs
+            node.get_logger().warning(f"{error}; it is not asked")
         self.settings = Settings(given)
         self._next = self.settings
 
@@ -59,10 +63,11 @@ class ParameterDesk:
             if changes:
                 self._next = self.settings.changed(changes, configured=self._configured())
                 self._check(self._next)
-        except StreamVLError as error:
+        except Exception as error:  # none may leave the executor, which would end the node
             self._next = self.settings
-            self._node.get_logger().warning(f"refused: {error}")
-            return SetParametersResult(successful=False, reason=str(error))
+            reason = str(error) if isinstance(error, StreamVLError) else f"{type(error).__name__}: {error}"
+            self._node.get_logger().warning(f"refused: {reason}")
+            return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
     def _ours(self, parameters: Sequence[RosParameter]) -> dict[str, object]:
@@ -79,8 +84,12 @@ class ParameterDesk:
 
     def _on_done(self, parameters: Sequence[RosParameter]) -> None:
         before, self.settings = self.settings, self._next
-        if self.settings is not before:
+        if self.settings is before:
+            return
+        try:
             self._changed(before, self.settings)
+        except Exception as error:  # as above
+            self._node.get_logger().error(f"new parameters were not taken in full: {type(error).__name__}: {error}")
 
 
 def differences(before: Settings, after: Settings) -> str:
@@ -100,17 +109,25 @@ def _declared(node: Node) -> dict[str, object]:
     for group in (stream_parameters, watch_parameters):
         about = _about(group.NAMES_DESCRIPTION, read_only=group is stream_parameters)
         given[group.NAMES] = node.declare_parameter(group.NAMES, [], about).value
+    overrides = _overrides(node)
     for name in stream_parameters.check_names(given[stream_parameters.NAMES]):
-        for full, parameter in zip(stream_parameters.parameter_names(name), stream_parameters.OF_A_STREAM, strict=True):
-            given[full] = node.declare_parameter(full, None, _about(parameter.description)).value
+        about = zip(stream_parameters.parameter_names(name), stream_parameters.OF_A_STREAM, strict=True)
+        given |= _declared_if_given(node, overrides, {full: p.description for full, p in about})
     for name in watch_parameters.check_names(given[watch_parameters.NAMES]):
-        for full, of_a_watch in zip(
-            watch_parameters.parameter_names(name), watch_parameters.WATCH_PARAMETERS, strict=True
-        ):
-            given[full] = node.declare_parameter(full, None, _about(of_a_watch.description)).value
+        questions = zip(watch_parameters.parameter_names(name), watch_parameters.WATCH_PARAMETERS, strict=True)
+        given |= _declared_if_given(node, overrides, {full: p.description for full, p in questions})
     # rclpy tells nobody which parameters were given but not declared.
     stream_parameters.check_leftovers(_overrides(node), stream_parameters.check_names(given[stream_parameters.NAMES]))
     return given
+
+
+def _declared_if_given(node: Node, overrides: Mapping[str, object], about: Mapping[str, str]) -> dict[str, object]:
+    """Those that were given. One without a value would be 'None', a text, in a file that `ros2 param dump` writes."""
+    return {
+        full: node.declare_parameter(full, None, _about(description)).value
+        for full, description in about.items()
+        if full in overrides
+    }
 
 
 def _overrides(node: Node) -> Mapping[str, object]:

@@ -11,7 +11,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from stream_vl_ros.errors import RequestError, StreamVLError
+from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.messages import wire
 from stream_vl_ros.ros.qos import SERVICE_QOS
@@ -66,8 +66,9 @@ class Remembering:
 
     async def _on_reset(self, name: str, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            await self._all(name, lambda session: session.reset())
-            response.success, response.message = True, "all video is forgotten"
+            _, errors = await self._all(name, lambda session: session.reset())
+            response.success = not errors
+            response.message = wire("; ".join(errors)) or "all video is forgotten"
         except StreamVLError as error:
             response.success, response.message = False, wire(str(error))
         return response
@@ -85,19 +86,21 @@ class Remembering:
         self, request: Memory.Request, action: Callable[[Session], Future[dict[str, int]]], response: Memory.Response
     ) -> Memory.Response:
         try:
-            for stream, kept in await self._all(request.stream, action):
-                response.streams += [stream] * len(kept)
-                response.names += [wire(name) for name in kept]
-                response.tokens = [*response.tokens, *kept.values()]
-            response.success = True
+            done, errors = await self._all(request.stream, action)
         except StreamVLError as error:
             response.success, response.error = False, wire(str(error))
+            return response
+        for stream, kept in done:
+            response.streams += [stream] * len(kept)
+            response.names += [wire(name) for name in kept]
+            response.tokens = [*response.tokens, *kept.values()]
+        response.success, response.error = not errors, wire("; ".join(errors))
         return response
 
-    async def _all(self, name: str, action: Callable[[Session], Future[T]]) -> list[tuple[str, T]]:
-        """What the action gives for each of the streams that `name` means.
+    async def _all(self, name: str, action: Callable[[Session], Future[T]]) -> tuple[list[tuple[str, T]], list[str]]:
+        """What the action gives for each of the streams that `name` means, and why it failed for others.
 
-        Raises `StreamVLError` if it fails for one; it is carried out for the others all the same.
+        Raises `StreamVLError` if it cannot even be tried.
         """
         streams = selected(self._streams, name)
         # A request must not overtake images that are here already.
@@ -110,6 +113,4 @@ class Remembering:
                 results.append((stream_name, await awaitable(self._node, future)))
             except StreamVLError as error:
                 errors.append(f"{stream_name}: {error}" if stream_name else str(error))
-        if errors:
-            raise RequestError("; ".join(errors))
-        return results
+        return results, errors

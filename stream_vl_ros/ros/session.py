@@ -198,6 +198,11 @@ class Session:
         message.dtype = str(self.model.adapter.dtype).removeprefix("torch.")
         return message
 
+    @property
+    def alive(self) -> bool:
+        """Whether its engine thread runs."""
+        return self._runner.alive
+
     def stop(self) -> None:
         """Take nothing more, without waiting."""
         self._runner.close(0.0)

@@ -77,9 +77,11 @@ class Settings:
         Raises:
             ConfigError: if that cannot work, or cannot be changed now. Nothing changes then.
         """
-        for name, value in changes.items():
+        # A whole file may be loaded anew of which little is new.
+        new = {name: value for name, value in changes.items() if value != self.given.get(name)}
+        for name, value in new.items():
             _check_change(name, value, configured)
-        return Settings({**self.given, **changes})
+        return Settings({**self.given, **new}) if new else self
 
 
 def is_ours(name: str) -> bool:
@@ -92,6 +94,8 @@ def is_ours(name: str) -> bool:
 def _check_change(name: str, value: object, configured: bool) -> None:
     group, _, rest = name.partition(".")
     field_name = rest.rpartition(".")[2] if rest else name
+    if group in (stream_parameters.GROUP, watch_parameters.GROUP) and not rest.rpartition(".")[0]:
+        raise ConfigError(f"parameter {name}: there is no such parameter; write {group}.NAME.PARAMETER")
     if group == watch_parameters.GROUP and rest:
         if field_name not in _OF_A_WATCH:
             raise ConfigError(

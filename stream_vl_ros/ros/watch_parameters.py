@@ -18,6 +18,10 @@ GROUP = "watch"
 STREAM = "stream"
 
 
+class NotNamedError(ConfigError):
+    """A watch is described, but not among those that are asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class WatchParameter:
     """A parameter ``watch.NAME.name``; `default` in words."""
@@ -119,7 +123,10 @@ def watch_of(name: str, values: Mapping[str, object]) -> Watch:
 
 
 def check_leftovers(given: Iterable[str], names: Sequence[str]) -> None:
-    """Raise `ConfigError` for a parameter that was given and belongs to no watch."""
+    """Raise `ConfigError` for a parameter that was given and is none of a watch's.
+
+    Raises `NotNamedError` for one of a watch that is not named.
+    """
     known = {full for name in names for full in parameter_names(name)}
     for full in sorted(given):
         if not full.startswith(f"{GROUP}.") or full in known:
@@ -127,7 +134,7 @@ def check_leftovers(given: Iterable[str], names: Sequence[str]) -> None:
         name, _, field = full.removeprefix(f"{GROUP}.").rpartition(".")
         if field not in _KNOWN:
             raise ConfigError(f"parameter {full}: a watch has no such parameter; there are {', '.join(_KNOWN)}")
-        raise ConfigError(f"parameter {full}: {NAMES} does not name {name!r}; add it to {NAMES}={list(names)}")
+        raise NotNamedError(f"parameter {full}: {NAMES} does not name {name!r}; add it to {NAMES}={list(names)}")
 
 
 def _typed(full: str, parameter: WatchParameter, value: object) -> object:

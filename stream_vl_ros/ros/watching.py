@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rclpy.node import Node
 
 from stream_vl_ros.engine.watch import DEFAULT_HYSTERESIS, DEFAULT_OPTIONS, DEFAULT_THRESHOLD, Watch, WatchEvent
-from stream_vl_ros.engine.watches import Watches
+from stream_vl_ros.engine.watches import MAX_WATCHES, Watches
 from stream_vl_ros.errors import ConfigError, RequestError, StreamVLError
 from stream_vl_ros.msg import Event
 from stream_vl_ros.ros.handover import Handover
@@ -17,6 +17,7 @@ from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
 from stream_vl_ros.ros.settings import PlacedWatch
 from stream_vl_ros.ros.stream_parameters import ALL
 from stream_vl_ros.ros.streams import selected
+from stream_vl_ros.ros.watch_parameters import NAMES
 from stream_vl_ros.srv import Watch as WatchSrv
 
 if TYPE_CHECKING:
@@ -51,23 +52,37 @@ class WatchDesk:
         self._streams = streams
 
     def place(self, placed: Iterable[PlacedWatch]) -> None:
-        """Let the watches of the parameters be these: others are removed, new and changed ones added anew.
+        """Let the watches of the parameters be these: others are removed, new ones added, changed ones replaced.
 
         Those that came through `~/watch` stay, unless one of the parameters has the name.
         """
-        wanted: dict[tuple[str, str], Watch] = {}
-        for one in placed:
-            for stream in [one.stream] if one.stream else list(self._streams):
-                wanted[stream, one.watch.name] = one.watch
-        for key, watch in self._placed.items():
-            if wanted.get(key) != watch:
-                self._streams[key[0]].watches.remove(key[1])
+        wanted = self._wanted(placed)
+        for stream, name in self._placed:
+            if (stream, name) not in wanted:
+                self._streams[stream].watches.remove(name)
         for key, watch in wanted.items():
             if self._placed.get(key) != watch:
-                watches = self._streams[key[0]].watches
-                watches.remove(watch.name)
-                watches.add(watch)
+                self._streams[key[0]].watches.replace(watch)
         self._placed = wanted
+
+    def check(self, placed: Iterable[PlacedWatch]) -> None:
+        """Raise `ConfigError` if there would be too many."""
+        wanted = self._wanted(placed)
+        for name, stream in self._streams.items():
+            there = {r.watch.name for r in stream.watches.reports()} - {n for s, n in self._placed if s == name}
+            count = len(there | {n for s, n in wanted if s == name})
+            if count > MAX_WATCHES:
+                raise ConfigError(
+                    f"parameter {NAMES}: there would be {count} watches, and no more than {MAX_WATCHES} can be; remove "
+                    "some first"
+                )
+
+    def _wanted(self, placed: Iterable[PlacedWatch]) -> dict[tuple[str, str], Watch]:
+        return {
+            (stream, one.watch.name): one.watch
+            for one in placed
+            for stream in ([one.stream] if one.stream else self._streams)
+        }
 
     def _publish(self, event: tuple[str, WatchEvent]) -> None:
         name, what = event
@@ -159,4 +174,5 @@ def event_message(event: WatchEvent, stream: str, frame_id: str) -> Event:
     message.frames_seen = event.moment.frames
     message.previous_stamp = to_time(event.previous_stamp_ns)
     message.time = event.seconds
+    message.removed = event.removed
     return message

@@ -301,8 +301,25 @@ class TestReplay:
         assert interrupt(running)[0] == 0
 
     @pytest.mark.parametrize(
+        ("given", "topic"),
+        [
+            (("namespace:=robot", "image_topic:=cam/img"), "/robot/cam/img"),
+            (("params_file",), "/my/cam"),
+            (("use_sim_time:=true",), "/camera/image_raw"),
+        ],
+    )
+    def test_replays_to_what_the_node_watches(self, start: Start, tmp_path: Path, given, topic: str) -> None:
+        file = params_file(tmp_path, "/**", {"image_topic": "/my/cam", "model": "random"})
+        arguments = [f"params_file:={file}" if a == "params_file" else a for a in given]
+        running = start("ros2", "launch", str(self.file), f"bag:={self.bag}", "rate:=8", "model:=random", *arguments)
+        running.wait_for(f"active, watching {topic}")
+        running.wait_for(r"\[replay-\d+\]: process has finished cleanly")
+        assert interrupt(running)[0] == 0
+
+    @pytest.mark.parametrize(
         ("arguments", "reason"),
         [
+            ((f"bag:={bag}", "cameras:=front,rear"), "plays one camera"),
             (("bag:=/no/such/bag",), "there is no such recording"),
             ((f"bag:={bag}", "loop:=maybe"), "must be true or false"),
             ((), "bag"),

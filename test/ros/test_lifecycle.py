@@ -143,7 +143,7 @@ def test_every_state_does_what_it_says(start_node, robot, pictures, manager):
 
 def test_what_the_state_does_not_allow_is_refused_and_changes_nothing(start_node, robot, manager):
     node = start_node()
-    for transition in (CONFIGURE, ACTIVATE, CLEANUP, 99):
+    for transition in (CONFIGURE, ACTIVATE, CLEANUP, 99, Transition.TRANSITION_CALLBACK_SUCCESS):
         assert not manager.change(transition)
         assert manager.state() == "active"
     unknown = manager.call("change", ChangeState.Request(transition=Transition(label="fly")))
@@ -163,6 +163,8 @@ def test_the_node_answers_while_it_loads(start_node, robot, manager):
     robot.spin_until(lambda: robot.statuses[-1].state == "loading", 20, "loading begins")
     assert manager.state() == "configuring"
     assert not manager.change(CONFIGURE) and not manager.change(ACTIVATE)
+    # Those that end a transition are the node's own business.
+    assert not any(manager.change(inner) for inner in (10, 20, 30, 60))
     refused = robot.result(robot.ask("What is it?"))
     assert not refused.success and "not ready: loading 'random' for" in refused.error and "step " in refused.error
     assert not loading.done(), "all that came while it was loading"

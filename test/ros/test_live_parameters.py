@@ -163,10 +163,14 @@ REFUSED = [
     ({"target_fsp": 4.0}, "did you mean target_fps?"),
     ({"zzz": 4.0}, "there is no such parameter"),
     ({"stream__front__target_fps": 4.0}, "does not name 'front'"),
+    ({"watch": 5}, "write watch.NAME.PARAMETER"),
+    ({"stream": 5}, "write stream.NAME.PARAMETER"),
+    ({"watch__question": "Who?"}, "write watch.NAME.PARAMETER"),
+    ({"watches": [1, 2]}, "must be a list of names"),
 ]
 
 
-def test_what_cannot_work_is_refused_with_the_reason(start_node, tuner):
+def test_what_cannot_work_is_refused_with_the_reason(start_node, robot, tuner):
     start_node(target_fps=2.0)
     for values, said in REFUSED:
         (reason,) = tuner.set(**values)
@@ -177,6 +181,52 @@ def test_what_cannot_work_is_refused_with_the_reason(start_node, tuner):
     assert tuner.set_together({"target_fps": 5.0, "chunk_frames": 2}) == ""
     assert tuner.get("target_fps", "chunk_frames") == [5.0, 2]
     assert tuner.set(target_fps=3) == [""], "a whole number is a number"
+    assert tuner.set(model="random", image_topic=robot.topic) == ["", ""], "nothing new is no change"
+
+
+def test_what_is_set_while_the_model_loads_holds(start_node, robot, pictures, tuner):
+    start_node(ready=False, fresh=True, target_fps=1.0)
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "loading", 20, "it is loading")
+    assert tuner.set(target_fps=4.0, max_new_tokens=5) == ["", ""]
+    assert "read when the node is configured" in tuner.set(model="embedded")[0]
+    assert robot.statuses[-1].state == "loading"
+    robot.wait_ready()
+    publish(robot, pictures, 0, 16)
+    assert robot.settled(16, waiting=1).frames_skipped == 0
+    assert robot.result(robot.ask("What is it?")).answer_tokens <= 5
+
+
+def test_a_topic_that_is_none_is_refused_also_while_unconfigured(start_node, robot, tuner):
+    node = start_node(ready=False, autostart=False)
+    assert "not the name of a topic" in tuner.set(image_topic="bad topic!")[0]
+    assert tuner.set(image_topic="/other/image") == [""]
+    assert node.process.poll() is None
+    robot.spin_until(lambda: robot.statuses[-1].image_topic == "/other/image", 10, "the new one is told")
+
+
+def test_more_watches_than_there_may_be_are_refused(start_node, robot, tuner):
+    node = start_node(ready=False, autostart=False)
+    client = robot.node.create_client(Watch, "/stream_vl/watch")
+    robot.spin_until(client.service_is_ready, 10, "~/watch is there")
+    for i in range(256):
+        request = Watch.Request(command="add", name=f"w{i}", question="Is it so?")
+        assert robot.result(client.call_async(request)).success
+    said = tuner.set(watch__z__question="Who?", watches=["z"])
+    assert said[0] == "" and "there would be 257 watches" in said[1]
+    assert node.process.poll() is None
+    robot.node.destroy_client(client)
+
+
+def test_what_is_dumped_can_be_loaded(start_node, robot, tuner, tmp_path):
+    """As `ros2 param dump` and `ros2 param load` do it: every parameter that is listed, with its value."""
+    start_node(ready=False, streams="['front', 'rear']", **{"stream.rear.target_fps": 1.0})
+    robot.spin_until(tuner.client.services_are_ready, 30, "parameters are there")
+    names = robot.result(tuner.client.list_parameters([], 0)).result.names
+    ours = [n for n in names if not n.startswith(("qos_overrides", "use_sim_time", "start_type"))]
+    values = dict(zip(ours, tuner.get(*ours), strict=True))
+    assert None not in values.values(), "it would come back as a text"
+    writable = {n: v for n, v in values.items() if n not in ("autostart", "streams", "watches")}
+    assert set(tuner.set(**writable)) == {""}
 
 
 def test_descriptions_and_flags(start_node, robot):

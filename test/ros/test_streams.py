@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -165,6 +166,11 @@ def test_a_question_names_a_stream_or_all(two, cameras, robot, pictures):
     assert not half.success
     assert half.answers[0] and not half.answers[1], "what could be answered is there"
     assert half.error.startswith("rear: no video yet") and not half.errors[0]
+    scored = robot.result(robot.ask("Which?", stream="all", choices=["red", "blue"], remember=True))
+    assert not scored.success and [math.isnan(s) for s in scored.scores] == [False, False, True, True]
+    assert (scored.remembered, list(scored.remembered_by)) == (False, [True, False])
+    kept = cameras.call(Memory, "snapshot", Memory.Request(stream="all", name="half"))
+    assert not kept.success and list(kept.streams) == ["front"] and kept.error.startswith("rear: no video yet")
     bad = robot.result(robot.ask("  ", stream="all"))
     assert not bad.success and "empty" in bad.errors[0] and "empty" in bad.errors[1]
 

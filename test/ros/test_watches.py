@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import yaml
 from builtin_interfaces.msg import Time
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from stream_vl_ros.msg import Event
 from stream_vl_ros.srv import Watch
@@ -248,13 +250,52 @@ def test_from_a_parameter_file(start_node, robot, listener, clip, tmp_path, ros_
             {"watches": "['d']", "watch.d.question": "Open?", "watch.d.treshold": 0.5},
             "parameter watch.d.treshold: a watch has no such parameter",
         ),
-        ({"watch.d.question": "Open?"}, "parameter watch.d.question: watches does not name 'd'"),
     ],
 )
 def test_a_wrong_watch_among_the_parameters_is_refused_at_once(start_node, parameters, said):
     node = start_node(ready=False, **parameters)
     assert node.process.wait(30) == 2
     assert said in node.log
+
+
+def test_a_watch_that_is_described_but_not_named_is_not_asked(start_node, robot, listener):
+    node = start_node(**{"watch.d.question": "Open?"})
+    assert listener.call("list").names == []
+    assert "parameter watch.d.question: watches does not name 'd'" in node.log
+
+
+def test_what_fires_stops_when_it_is_removed_or_becomes_another_question(start_node, robot, listener, clip):
+    embedded(start_node)
+    listener.matched()
+    for name in ("one", "two", "three"):
+        assert listener.call("add", name=name, question=RED).success
+    publish(robot, clip, 0, 6)
+    listener.heard(3)
+    tuner = AsyncParameterClient(robot.node, "/stream_vl")
+    assert listener.call("remove", name="one").success
+    assert listener.call("clear").success
+    listener.heard(6)
+    robot.spin_for(0.3)
+    last = listener.events[3:]
+    assert {e.name for e in last} == {"one", "two", "three"} and len(last) == 3
+    assert all(not e.fired and e.removed and e.frames_seen > 0 and e.probability > 0.5 for e in last)
+
+    def put(**values: object) -> None:
+        robot.spin_until(tuner.services_are_ready, 10, "parameters can be set")
+        parameters = [Parameter(name.replace("__", "."), value=value) for name, value in values.items()]
+        results = robot.result(tuner.set_parameters(parameters)).results
+        assert all(r.successful for r in results), results
+
+    put(watch__sq__question=RED, watches=["sq"])
+    listener.heard(7)
+    put(watch__sq__threshold=0.6)  # another limit: it goes on firing
+    robot.spin_for(1.0)
+    assert len(listener.events) == 7
+    assert listener.call("list").firing == [True]
+    put(watch__sq__question="Is there a yellow triangle?")
+    listener.heard(8)
+    assert (listener.events[7].name, listener.events[7].fired, listener.events[7].removed) == ("sq", False, True)
+    assert listener.events[7].question == RED
 
 
 def test_an_empty_list_is_none(start_node, robot, listener):
