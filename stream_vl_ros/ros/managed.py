@@ -55,6 +55,12 @@ class ManagedNode(LifecycleNodeMixin, Node):
         """``"unconfigured"``, ``"inactive"``, ``"active"``, ``"finalized"``, or e.g. ``"configuring"``."""
         return str(self._state_machine.current_state[1])
 
+    def destroy_node(self) -> None:
+        """Leave the graph."""
+        super().destroy_node()
+        # It holds the node, which others would go on seeing.
+        self._state_machine.destroy_when_not_in_use()
+
     async def configure(self) -> None:
         """Get what is needed to work."""
 

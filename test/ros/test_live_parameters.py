@@ -116,11 +116,13 @@ def test_questions_follow_their_parameters(start_node, robot, pictures, tuner, e
     late = robot.result(robot.ask("What is it?", max_new_tokens=100_000))
     assert not late.success and "timed out after 0.3" in late.error
     assert tuner.set(max_questions=1, ask_timeout=60.0) == ["", ""]
+    robot.spin_for(0.3)  # the engine takes it in its turn
     busy = robot.ask("What is it?", max_new_tokens=100_000)
     robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 10, "one is being answered")
     refused = robot.result(robot.ask("What is it?"))
     assert not refused.success and "max_questions is 1" in refused.error
     assert tuner.set(max_questions=2) == [""]
+    robot.spin_for(0.3)
     assert robot.result(robot.ask("What is it?")).success
     assert not busy.done()
 

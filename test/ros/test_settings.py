@@ -63,8 +63,10 @@ def test_when_each_parameter_may_be_changed(parameter):
         else:
             with pytest.raises(ConfigError, match=parameter.name):
                 settings.changed(change, configured=configured)
+    same = Settings({parameter.name: parameter.default})
+    assert same.changed(change, configured=True) is same, "what stays as it is may always be said again"
     with pytest.raises(ConfigError, match="cannot be taken away"):
-        settings.changed({parameter.name: None}, configured=False)
+        same.changed({parameter.name: None}, configured=False)
 
 
 @pytest.mark.parametrize("parameter", OF_A_STREAM, ids=lambda p: p.name)
