@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.ros.name_lists import names_in
 from stream_vl_ros.ros.parameters import PARAMETERS, Value, checked
 
 NAMES = "streams"
@@ -48,22 +49,16 @@ def parameter_names(name: str) -> list[str]:
 
 
 def check_names(value: object) -> list[str]:
-    """The names in the value of `streams`; None, as rclpy has it for an empty list, is none.
+    """The names in the value of `streams`. Raises `ConfigError` if it is no list of names."""
+    return names_in(NAMES, value, "['front', 'rear']", _check_name)
 
-    Raises `ConfigError` if it is no list of names.
-    """
-    names = [] if value is None else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"parameter {NAMES}={value!r}: must be a list of names, such as ['front', 'rear']")
-    for i, name in enumerate(names):
-        if not _NAME.fullmatch(name) or name == ALL:
-            raise ConfigError(
-                f"parameter {NAMES}={list(names)}: {name!r} is no name of a stream; a name is a letter, then letters, "
-                f"digits and underscores, 64 at the most, and not {ALL!r}, which means all of them"
-            )
-        if name in names[:i]:
-            raise ConfigError(f"parameter {NAMES}={list(names)}: {name!r} is there twice; each name stands for one")
-    return list(names)
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name == ALL:
+        raise ConfigError(
+            f"{name!r} is no name of a stream; a name is a letter, then letters, digits and underscores, 64 at the "
+            f"most, and not {ALL!r}, which means all of them"
+        )
 
 
 def values_of(name: str, given: Mapping[str, object], shared: Mapping[str, Value]) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stream_vl_ros.engine.watch import DEFAULT_HYSTERESIS, DEFAULT_OPTIONS, DEFAULT_THRESHOLD, Watch, check_name
 from stream_vl_ros.errors import ConfigError, StreamVLError
+from stream_vl_ros.ros.name_lists import names_in
 
 NAMES = "watches"
 GROUP = "watch"
@@ -82,23 +83,8 @@ def parameter_names(name: str) -> list[str]:
 
 
 def check_names(value: object) -> list[str]:
-    """The names in the value of `watches`; None, as rclpy has it for an empty list, is none.
-
-    Raises `ConfigError` if it is no list of names.
-    """
-    names = [] if value is None else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"parameter {NAMES}={value!r}: must be a list of names, such as ['person', 'door']")
-    for i, name in enumerate(names):
-        try:
-            check_name(name)
-        except ConfigError as error:
-            raise ConfigError(f"parameter {NAMES}: {error}") from error
-        if name in names[:i]:
-            raise ConfigError(
-                f"parameter {NAMES}={list(names)}: {name!r} is there twice; each name stands for one watch"
-            )
-    return list(names)
+    """The names in the value of `watches`. Raises `ConfigError` if it is no list of names."""
+    return names_in(NAMES, value, "['person', 'door']", check_name)
 
 
 def watch_of(name: str, values: Mapping[str, object]) -> Watch:
