@@ -45,9 +45,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Check everything. Raises `ConfigError` with the parameter, its value and the reason."""
         given = self.given
-        unusable = [n for n in given if n.startswith(f"{stream_parameters.GROUP}.")]
         names = stream_parameters.check_names(given.get(stream_parameters.NAMES))
-        stream_parameters.check_leftovers(unusable, names)
+        stream_parameters.check_leftovers(given, names)
         node = checked({n: v for n, v in given.items() if n in _PARAMETERS})  # type: ignore[misc]
         streams = {name: stream_parameters.values_of(name, given, node) for name in names} or {"": node}
         object.__setattr__(self, "node", node)
