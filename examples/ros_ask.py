@@ -23,10 +23,14 @@ def stream(node: Node, name: str, question: str) -> int:
     client = ActionClient(node, AskStream, f"{name}/ask_stream")
     if not client.wait_for_server(PATIENCE):
         sys.exit(f"ros_ask: {name}/ask_stream is not there: is the node running, with the same ROS_DOMAIN_ID?")
-    sent = client.send_goal_async(
-        AskStream.Goal(question=question),
-        feedback_callback=lambda message: print(message.feedback.text, end="", flush=True),
-    )
+    printed = ""
+
+    def show(text: str) -> None:
+        nonlocal printed
+        printed += text
+        print(text, end="", flush=True)
+
+    sent = client.send_goal_async(AskStream.Goal(question=question), lambda message: show(message.feedback.text))
     rclpy.spin_until_future_complete(node, sent)
     goal = sent.result()
     done = goal.get_result_async()
@@ -37,6 +41,8 @@ def stream(node: Node, name: str, question: str) -> int:
         rclpy.spin_until_future_complete(node, goal.cancel_goal_async())
         rclpy.spin_until_future_complete(node, done)
     result = done.result().result
+    if result.answer.startswith(printed.lstrip()):  # the last pieces may be missing when the result arrives
+        show(result.answer.removeprefix(printed.lstrip()))
     print(f"\n[{result.frames_seen} frames seen, first token {1e3 * result.ttft:.0f} ms] {result.error}".rstrip())
     return 0 if result.success else 1
 

@@ -18,6 +18,7 @@ from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.handover import Handover
 from stream_vl_ros.ros.messages import answer_message, combine, fill_response, refuse, wire
+from stream_vl_ros.ros.pacing import Pace
 from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
 from stream_vl_ros.ros.streams import selected
 from stream_vl_ros.srv import Ask
@@ -48,6 +49,7 @@ class Asking:
         self._count = 0
         self._running: dict[bytes, list[Future[Any]]] = {}  # of goals that are being answered, by id
         together = ReentrantCallbackGroup()
+        self._pace = Pace(node, together)
         self._publisher = node.create_publisher(AnswerMsg, "~/answer", EVENT_QOS)
         self._service = node.create_service(
             Ask, "~/ask", self._on_ask, qos_profile=SERVICE_QOS, callback_group=together
@@ -72,6 +74,7 @@ class Asking:
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
         await self._answer(request, response, None)
+        await self._pace.turn()
         return response
 
     async def _on_goal(self, goal: ServerGoalHandle) -> AskStream.Result:
@@ -84,6 +87,7 @@ class Asking:
             goal.succeed()
         else:
             goal.abort()
+        await self._pace.turn()
         return result
 
     def _on_cancel(self, goal: ServerGoalHandle) -> CancelResponse:
