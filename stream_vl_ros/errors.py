@@ -61,3 +61,20 @@ class VideoError(StreamVLError):
 
 class MemoryFullError(RequestError):
     """Memory ran out, and making room did not help."""
+
+
+class ReportError(StreamVLError):
+    """A report cannot be made, read or compared."""
+
+
+class NativeOOMError(StreamVLError):
+    """Native one-shot inference ran out of memory.
+
+    Attributes:
+        allocated: bytes that it held when it failed, weights included.
+        asked: bytes that it asked for then; None where the allocator does not say.
+    """
+
+    def __init__(self, message: str, *, allocated: int, asked: int | None) -> None:
+        super().__init__(message)
+        self.allocated, self.asked = allocated, asked
