@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from stream_vl_ros.bench import footage as recordings
+
 # Small models on few cores: threads that wait for each other cost more than they bring. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell starts background jobs with SIGINT ignored, and the processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# With importmode=importlib, test files are not importable by name; this one is loaded from its place.
-_spec = importlib.util.spec_from_file_location("stream_vl_test_footage", Path(__file__).with_name("footage.py"))
-assert _spec is not None and _spec.loader is not None
-_footage = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _footage
-_spec.loader.exec_module(_footage)
 
 # Domains above 101 use ports that Linux gives to outgoing connections.
 _DOMAINS = range(20, 100)
@@ -35,9 +28,9 @@ def footage() -> Callable[[str], Path]:
     """`footage("vtest")` is the path of a real video; skips the test where that one is not installed."""
 
     def find(name: str) -> Path:
-        path = _footage.find(name)
+        path = recordings.find(name)
         if path is None:
-            pytest.skip(f"footage {name!r} is not installed: {_footage.SOURCES[name]}")
+            pytest.skip(f"footage {name!r} is not installed: {recordings.SOURCES[name]}")
         return path
 
     return find

@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 def _module() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec is not None else "stream_vl_ros.bench"
+    return spec.name.removesuffix(".__main__") if spec is not None else "stream_vl_ros.bench"
 
 
 def _processor() -> str:
