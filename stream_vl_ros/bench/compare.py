@@ -1,0 +1,95 @@
+"""What changed from one report to another, beyond noise.
+
+How false alarms are bounded: a report has many timings, and of intervals at 95 % one in twenty would miss "no change"
+by chance. Here each interval is at 99 %, which lets through about one timing in a hundred (two with only 5 values a
+side), and the change must be at least `--least` besides, since two runs also differ by what no repetition within a
+run shows, such as clock rates. A correction for the whole family of timings would bound false alarms further, but
+would hide a slowdown the better the more is measured; how many timings were compared stands beside what was found.
+Counts, sizes and accuracies have no noise: any difference beyond 1e-9 is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from stream_vl_ros.bench.compare_noise import Limits
+from stream_vl_ros.bench.compare_points import compare_points
+from stream_vl_ros.bench.compare_rest import answers, attempts, environments
+from stream_vl_ros.bench.compare_show import Comparison, show
+from stream_vl_ros.errors import ReportError
+from stream_vl_ros.report.results import Results
+
+# Of what goes to a file or a pipe, where rich would take 80 columns and break the tables' cells.
+WIDTH = 140
+
+
+def compare(before: Results, after: Results, limits: Limits) -> Comparison:
+    """Everything that differs."""
+    return Comparison(
+        environments(before, after),
+        compare_points(before, after, limits),
+        answers(before, after),
+        attempts(before, after),
+        limits,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0; with `--fail`, 1 if anything got worse; 2 if a report cannot be read."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    limits = Limits(least=args.least / 100, least_single=args.least_single / 100)
+    try:
+        found = compare(Results.load(args.before), Results.load(args.after), limits)
+        if args.json is not None:
+            _write(args.json, {"before": str(args.before), "after": str(args.after), **asdict(found)})
+    except ReportError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    show(console, found)
+    return int(args.fail and found.worse > 0)
+
+
+def _write(path: Path, record: dict[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stream_vl_ros.bench.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("before", type=Path, help="folder of a report, or its results.json")
+    parser.add_argument("after", type=Path, help="the same of the report to compare with it")
+    parser.add_argument("--least", type=_percent, default=5.0, help="change of timings that matters, in percent (5)")
+    parser.add_argument(
+        "--least-single", type=_percent, default=20.0, help="the same where there are too few values to know (20)"
+    )
+    parser.add_argument("--json", type=Path, help="write everything that differs to this file")
+    parser.add_argument("--fail", action="store_true", help="exit status 1 if anything got worse")
+    return parser
+
+
+def _percent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of percent: give 0 or more")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What else differs between two reports: answers, attempts, and on what they were made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stream_vl_ros.bench.compare_better import Verdict
+from stream_vl_ros.report.results import Results, Rung, Said
+from stream_vl_ros.report.words import OUT_OF_MEMORY, mark
+
+# Times compare only where these are the same.
+HARDWARE = ("device", "threads")
+ABSENT = "not there"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not the same.
+
+    Attributes:
+        what: the answer of a side, an attempt, or a part of the environment.
+        where: section, frames and question, as far as there are any.
+    """
+
+    what: str
+    where: str
+    before: str
+    after: str
+    verdict: Verdict = "changed"
+
+
+def answers(before: Results, after: Results) -> list[Difference]:
+    """Answers that are not the same, and answers that stopped or started to be identical."""
+    a, b = dict(_said(before)), dict(_said(after))
+    found = []
+    for key in [*a, *(k for k in b if k not in a)]:
+        where = " / ".join(key[:3])
+        if key not in a or key not in b:
+            found.append(Difference("question", where, _there(key in a), _there(key in b)))
+            continue
+        for side in ("stream", "native"):
+            one, other = getattr(a[key], side), getattr(b[key], side)
+            if one != other:
+                found.append(Difference(f"answer, {side}", where, _words(one), _words(other)))
+        if mark(a[key]) != mark(b[key]):
+            found.append(Difference("comparison", where, mark(a[key]), mark(b[key]), _agreement(a[key], b[key])))
+    return found
+
+
+def attempts(before: Results, after: Results) -> list[Difference]:
+    """Attempts that stopped or started to run, or that have another number of frames."""
+    a, b = dict(_rungs(before)), dict(_rungs(after))
+    found = []
+    for key in [*a, *(k for k in b if k not in a)]:
+        one, other = a.get(key), b.get(key)
+        verdict: Verdict = "changed"
+        if one is not None and other is not None:
+            if (one.ran, one.frames) == (other.ran, other.frames):
+                continue
+            if one.ran != other.ran:
+                verdict = "better" if other.ran else "worse"
+        where = f"{key[0]} / {key[1]}, stride {key[3]}"
+        found.append(Difference(f"attempt, {key[2]}", where, _ran(one), _ran(other), verdict))
+    return found
+
+
+def environments(before: Results, after: Results) -> list[Difference]:
+    """Hardware, versions, model and settings; the date and the command line may differ."""
+    a, b = (_flat(results) for results in (before, after))
+    return [
+        Difference(name, "", a.get(name, ABSENT), b.get(name, ABSENT))
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name, ABSENT) != b.get(name, ABSENT)
+    ]
+
+
+def _said(results: Results) -> Iterator[tuple[tuple[str, str, str, int], Said]]:
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for section in results.sections:
+        for said in section.said:
+            key = (section.name, said.about, said.question)
+            yield (*key, seen[key]), said
+            seen[key] += 1
+
+
+def _rungs(results: Results) -> Iterator[tuple[tuple[str, str, str, int, int], Rung]]:
+    seen: Counter[tuple[str, str, str, int]] = Counter()
+    for section in results.sections:
+        for rung in section.rungs:
+            key = (section.name, rung.about, rung.side, rung.stride)
+            yield (*key, seen[key]), rung
+            seen[key] += 1
+
+
+def _agreement(before: Said, after: Said) -> Verdict:
+    if before.identical is None or after.identical is None:
+        return "changed"
+    return "better" if after.identical else "worse"
+
+
+def _there(there: bool) -> str:
+    return "there" if there else ABSENT
+
+
+def _words(answer: str | None) -> str:
+    return OUT_OF_MEMORY if answer is None else answer
+
+
+def _ran(rung: Rung | None) -> str:
+    if rung is None:
+        return ABSENT
+    return f"{'ran' if rung.ran else 'FAILED'}, {rung.frames} frames"
+
+
+def _flat(results: Results) -> dict[str, str]:
+    e: dict[str, Any] = results.environment
+    found = {name: str(e[name]) for name in HARDWARE if name in e}
+    found["model"] = results.model
+    found |= {name: str(version) for name, version in e.get("versions", {}).items()}
+    found |= {name: str(e[name]) for name in ("python",) if name in e}
+    return found | {f"setting {name}": str(value) for name, value in e.get("settings", {}).items()}
