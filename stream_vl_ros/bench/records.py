@@ -36,9 +36,14 @@ def environment(args: argparse.Namespace, device: str = "cpu") -> dict[str, Any]
 
 def print_environment(console: Console, record: dict[str, Any]) -> None:
     """Two lines above the results."""
+    for line in environment_lines(record):
+        console.print(line, highlight=False, markup=False)
+
+
+def environment_lines(record: dict[str, Any]) -> tuple[str, str]:
+    """The command, and on what it ran."""
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    console.print(record["command"], highlight=False, markup=False)
-    console.print(f"{record['device']}, {record['threads']} threads, {versions}", highlight=False, markup=False)
+    return record["command"], f"{record['device']}, {record['threads']} threads, {versions}"
 
 
 def progress(console: Console) -> Progress:

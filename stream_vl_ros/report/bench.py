@@ -1,0 +1,108 @@
+"""What every section of the report works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stream_vl_ros.engine import StreamConfig
+from stream_vl_ros.errors import NativeOOMError, ReportError
+from stream_vl_ros.report.ladder import strides
+from stream_vl_ros.report.material import Material
+from stream_vl_ros.report.points import points
+from stream_vl_ros.report.results import Rung, Section
+from stream_vl_ros.report.sides import Clip, Run, Sides
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        clips: clips at each place of a curve.
+        repeats: of what is measured on one clip.
+        lengths: frames.
+        chunk_frames: of the chunk sweep.
+        rates: frames per second, of clips of `duration` seconds.
+        sides: pixels of a picture's sides.
+        questions: asked at once.
+        budgets: shares of the full cache.
+        frames: of clips where something else varies.
+        ladder, cap: frame strides, and MiB that native may allocate in the ladder.
+        curve_cap: MiB that native may allocate in the curve over length; 0 for what the device has.
+        seconds: of each trial of the highest frame rate.
+
+    Raises:
+        ReportError: when made with something that cannot work.
+    """
+
+    clips: int
+    repeats: int
+    lengths: tuple[int, ...]
+    chunk_frames: tuple[int, ...]
+    rates: tuple[float, ...]
+    duration: float
+    sides: tuple[int, ...]
+    questions: tuple[int, ...]
+    budgets: tuple[float, ...]
+    frames: int
+    ladder: tuple[int, ...]
+    cap: float
+    curve_cap: float
+    seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "repeats"):
+            if getattr(self, name) < 1:
+                raise ReportError(f"{name} {getattr(self, name)}: give 1 or more")
+        if min(self.lengths) < 4:
+            raise ReportError(f"lengths {min(self.lengths)}: give 4 frames or more")
+        for name in ("cap", "curve_cap"):
+            if getattr(self, name) < 0:
+                raise ReportError(f"{name} {getattr(self, name):g} MiB: give 0 (none) or more")
+        list(strides(self.ladder, max(self.lengths)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """The model on both sides, what it looks at, and whom to tell."""
+
+    sides: Sides
+    material: Material
+    plan: Plan
+    say: Callable[[str], None]
+
+    def config(self, **settings: object) -> StreamConfig:
+        """Of a stream that takes every frame at its own time."""
+        return StreamConfig(target_fps=0, **settings)  # type: ignore[arg-type]
+
+    def warm_up(self) -> None:
+        """Pay for first times before anything is measured."""
+        clip = next(self.material.clips(1, 8))
+        for _ in range(2):
+            self.sides.ask_stream(clip, clip.questions[0], self.config())
+            self.sides.ask_native(clip, clip.questions[0])
+
+    def streamed(self, section: Section, x: float, clips: Sequence[Clip], config: StreamConfig) -> None:
+        """One place of a curve, by the stream: every clip once, every question of it."""
+        runs: list[Run] = []
+        for clip in clips:
+            before = self.sides.gauge.reset()
+            stream, chunks = self.sides.watch(clip, config)
+            runs += [self.sides.answer(stream, q, before, chunks) for q in clip.questions]
+        section.points += points("stream", x, runs)
+
+    def native(self, section: Section, x: float, clips: Sequence[Clip], cap: float = 0.0) -> bool:
+        """The same natively. False if memory ran out: the section has the rung then, and no points."""
+        runs: list[Run] = []
+        try:
+            if cap:  # it shows that there is room; times are taken without
+                self.sides.ask_native(clips[0], clips[0].questions[0], cap)
+            for clip in clips:
+                runs += [self.sides.ask_native(clip, q) for q in clip.questions]
+        except NativeOOMError as error:
+            section.rungs.append(Rung(clip.about(), "native", 1, len(clip), False, str(error)))
+            self.say(str(error))
+            return False
+        section.points += points("native", x, runs)
+        return True

@@ -1,0 +1,59 @@
+"""What came out, in sentences with numbers."""
+
+from __future__ import annotations
+
+from stream_vl_ros.report.points import merged
+from stream_vl_ros.report.results import Section
+
+
+def pairs_in_words(section: Section) -> str:
+    """How many answers are the same on both sides."""
+    judged = [s for s in section.said if s.identical is not None]
+    return f"Tokens are identical in {sum(bool(s.identical) for s in judged)} of {len(judged)} pairs of answers."
+
+
+def speed_in_words(section: Section) -> list[str]:
+    """Times of both sides at each place of the axis."""
+    whole = merged(section)
+    said = []
+    for measure in ("first token", "token"):
+        for x in sorted({p.x for p in whole.of(measure)}):
+            ours, theirs = whole.at(measure, "stream", x), whole.at(measure, "native", x)
+            if ours and theirs:
+                said.append(
+                    f"{x:g} frames, {measure}: {ours.median:.2f} ms streaming, {theirs.median:.2f} ms native "
+                    f"({theirs.median / ours.median:.1f} times as long)."
+                )
+    return said
+
+
+def first_in_words(section: Section, x: float) -> str:
+    """Time to the first token at one place."""
+    some = [(series, section.at("first token", series, x)) for series in ("stream", "native")]
+    return "first token " + ", ".join(f"{series} {point.median:.1f} ms" for series, point in some if point)
+
+
+def growth_in_words(section: Section) -> list[str]:
+    """From the first place of the axis to the last."""
+    said = []
+    for series in ("stream", "native"):
+        some = section.of("first token", series)
+        if len(some) > 1:
+            said.append(
+                f"First token, {series}: {some[0].median:.1f} ms at {some[0].x:g} {section.axis}, "
+                f"{some[-1].median:.1f} ms at {some[-1].x:g}."
+            )
+    ours, theirs = section.of("accuracy", "stream"), section.of("accuracy", "native")
+    if ours and theirs:
+        a, b = (sum(p.median for p in some) / len(some) for some in (ours, theirs))
+        said.append(f"Accuracy over all of them: {a:.1f} % streaming, {b:.1f} % native.")
+    return said
+
+
+def same_in_words(section: Section, what: str) -> list[str]:
+    """How much accuracy depends on the axis."""
+    some = [p.median for p in section.of("accuracy", "stream")]
+    if not some:
+        return []
+    spread = max(some) - min(some)
+    return [f"Accuracy moves by {spread:.1f} points over every {what}" + ("." if spread else ": not at all.")]

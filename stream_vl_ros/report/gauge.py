@@ -1,0 +1,154 @@
+"""Memory of a device: what is held, the peak, a cap, and what the allocator itself says."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.errors import ConfigError
+
+_ASKED = (
+    re.compile(r"[Tt]ried to allocate ([\d.]+) ([KMG]iB|bytes)"),  # PyTorch, on a GPU and on the CPU
+    re.compile(r"Unable to allocate ([\d.]+) ([KMG]iB|bytes)"),  # NumPy
+)
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def asked_bytes(message: str) -> int | None:
+    """What an allocator's own words say was asked of it; None where they do not say."""
+    for pattern in _ASKED:
+        if found := pattern.search(message):
+            return round(float(found.group(1)) * _UNITS[found.group(2)])
+    return None
+
+
+class Gauge:
+    """Reads one device.
+
+    On a GPU it counts bytes of tensors. On the CPU nothing counts those, so it reads the resident memory of the process
+    and lets the kernel keep the peak (proc_pid_clear_refs(5)).
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._cuda = device.type == "cuda"
+
+    @property
+    def means(self) -> str:
+        """What the numbers are, for people."""
+        return "memory of tensors on the GPU" if self._cuda else "resident memory of the process"
+
+    def held(self) -> int:
+        """Bytes now."""
+        if self._cuda:
+            torch.cuda.synchronize(self.device)
+            return torch.cuda.memory_allocated(self.device)
+        return _status("VmRSS")
+
+    def peak(self) -> int:
+        """The most bytes that were held at once since the last `reset`."""
+        if self._cuda:
+            return torch.cuda.max_memory_allocated(self.device)
+        return _status("VmHWM")
+
+    def reset(self) -> int:
+        """Give back what is free, begin to look for the peak anew, and return what is held."""
+        gc.collect()
+        if self._cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            trim()
+            Path("/proc/self/clear_refs").write_text("5")
+        return self.held()
+
+    def allocated(self) -> int:
+        """What the allocator itself counts as handed out: the GPU's, or the C library's."""
+        if self._cuda:
+            return self.held()
+        info = _mallinfo()
+        return int(info.hblkhd + info.uordblks)
+
+    @property
+    def granularity(self) -> int:
+        """Bytes by which the allocator may round one allocation up: PyTorch's blocks on a GPU, pages on the CPU."""
+        return 2 * MIB if self._cuda else 2 * resource.getpagesize()
+
+    @contextlib.contextmanager
+    def cap(self, mib: float) -> Iterator[None]:
+        """Let no more than this be allocated beyond what is held now; 0 for no cap.
+
+        Allocations beyond it fail as they do on a device that is full. On the CPU it is the address space of the
+        process (RLIMIT_AS) that may not grow further. What was freed earlier is counted in, but cannot be kept from
+        being used where it is more than the cap. oneDNN is off meanwhile: it takes memory for code, and does not
+        recover where there is none. So measure no times under a cap.
+
+        Raises:
+            ConfigError: for less than 0.
+        """
+        if mib < 0:
+            raise ConfigError(f"cap of {mib:g} MiB: must be 0 (none) or more")
+        if not mib:
+            yield
+        elif self._cuda:
+            gc.collect()
+            torch.cuda.empty_cache()
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            wanted = torch.cuda.memory_reserved(self.device) + mib * MIB
+            torch.cuda.set_per_process_memory_fraction(min(1.0, wanted / total), self.device)
+            try:
+                yield
+            finally:
+                torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+        else:
+            gc.collect()
+            trim()
+            soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+            more = max(0, round(mib * MIB) - _mallinfo().fordblks)
+            resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + more, hard))
+            flags = torch.backends.mkldnn.set_flags(False)
+            try:
+                yield
+            finally:
+                torch.backends.mkldnn.set_flags(flags[0])
+                resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def trim() -> None:
+    """Have the C library return what is free to the system, where it can."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+class _Mallinfo(ctypes.Structure):
+    """struct mallinfo2 of mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+            "keepcost",
+        )
+    ]  # fmt: skip
+
+
+def _mallinfo() -> _Mallinfo:
+    read = ctypes.CDLL(None).mallinfo2
+    read.restype = _Mallinfo
+    info: _Mallinfo = read()
+    return info

@@ -1,0 +1,161 @@
+"""Stream against native on one clip, down to the frame stride at which the native side still has memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from stream_vl_ros.engine import StreamConfig
+from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.errors import NativeOOMError, ReportError
+from stream_vl_ros.report.points import points
+from stream_vl_ros.report.results import Rung, Said, Section
+from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a comparison.
+
+    Attributes:
+        rungs: every attempt, in order.
+        stream: runs of the stream by stride; each stride that was tried has them.
+        native: runs of native inference at the stride of the fair pair.
+        fair: the first stride at which both ran.
+        failures: native's, by stride.
+    """
+
+    rungs: list[Rung] = field(default_factory=list)
+    stream: dict[int, list[Run]] = field(default_factory=dict)
+    native: list[Run] = field(default_factory=list)
+    fair: int = 0
+    failures: dict[int, NativeOOMError] = field(default_factory=dict)
+
+
+def strides(ladder: Sequence[int], frames: int) -> Iterator[int]:
+    """The ladder, and beyond it twice as much each time, as long as two frames are left.
+
+    Raises:
+        ReportError: for a ladder that does not rise.
+    """
+    if not ladder or any(s < 1 for s in ladder) or list(ladder) != sorted(set(ladder)):
+        raise ReportError(f"frame strides {list(ladder)}: give rising whole numbers from 1, such as 1 2 4")
+    last = 0
+    for stride in ladder:
+        if (frames - 1) // stride >= 1:
+            last = stride
+            yield stride
+    while last and (frames - 1) // (2 * last) >= 1:
+        last *= 2
+        yield last
+
+
+def compare(
+    sides: Sides,
+    clip: Clip,
+    question: Asked,
+    *,
+    ladder: Sequence[int] = (1, 2, 4),
+    cap: float = 0.0,
+    repeats: int = 1,
+    config: StreamConfig | None = None,
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Let both sides answer; where native runs out of memory, free it and try again with fewer frames.
+
+    Args:
+        sides: the model, as both run it.
+        clip: the frames.
+        question: asked at their end.
+        ladder: frame strides that are tried in turn; after the last one the stride doubles.
+        cap: MiB that native may allocate beyond what is held, 0 for what the device has.
+        repeats: runs of each side at the fair stride.
+        config: of the stream.
+        say: told every attempt in a line.
+
+    Returns:
+        The outcome, with a fair pair in it.
+
+    Raises:
+        ReportError: if native ran at no stride at all.
+    """
+    outcome = Outcome()
+
+    def note(side: str, stride: int, part: Clip, ran: bool, words: str) -> None:
+        outcome.rungs.append(Rung(clip.about(), side, stride, len(part), ran, words))
+        say(f"{side}, stride {stride}, {len(part)} frames: {words}")
+
+    for stride in strides(ladder, len(clip)):
+        part = clip.every(stride)
+        run = sides.ask_stream(part, question, config)
+        outcome.stream[stride] = [run]
+        note("stream", stride, part, True, _reached(run))
+        try:
+            if cap:  # it shows that there is room; times are taken without
+                sides.ask_native(part, question, cap)
+            native = [sides.ask_native(part, question)]
+        except NativeOOMError as error:
+            outcome.failures[stride] = error
+            note("native", stride, part, False, str(error))
+            continue
+        while len(native) < repeats:
+            native.append(sides.ask_native(part, question))
+        outcome.fair, outcome.native = stride, native
+        outcome.stream[stride] += [sides.ask_stream(part, question, config) for _ in range(repeats - 1)]
+        note("native", stride, part, True, _reached(native[0]))
+        return outcome
+    raise ReportError(
+        f"native inference ran out of memory at every stride over {clip.about()}"
+        + (f" with a cap of {cap:g} MiB; give it more" if cap else "; take a smaller model or smaller pictures")
+    )
+
+
+def record(section: Section, outcome: Outcome, clip: Clip, question: Asked) -> None:
+    """Put an outcome into a section: its rungs, both answers, all numbers, and what it comes to in words."""
+    section.rungs += outcome.rungs
+    only = [s for s in outcome.stream if s != outcome.fair]
+    for stride in only:
+        said = outcome.stream[stride][0].text
+        section.said.append(Said(clip.every(stride).about(stride), question.text, said, None, None))
+    part, stream, native = clip.every(outcome.fair), outcome.stream[outcome.fair], outcome.native
+    same = all(a.ids == b.ids for a, b in zip(stream, native, strict=True))
+    section.said.append(Said(part.about(outcome.fair), question.text, stream[0].text, native[0].text, same))
+    section.points += points("stream", len(part), stream) + points("native", len(part), native)
+    section.findings += findings(outcome, clip)
+
+
+def findings(outcome: Outcome, clip: Clip) -> list[str]:
+    """In sentences."""
+    stream, native = outcome.stream[outcome.fair], outcome.native
+    same = sum(a.ids == b.ids for a, b in zip(stream, native, strict=True))
+    frames = len(clip.every(outcome.fair))
+    said = []
+    if outcome.failures:
+        first = min(outcome.failures)
+        error = outcome.failures[first]
+        asked = f" and asked for {error.asked / MIB:.1f} MiB more" if error.asked is not None else ""
+        said.append(
+            f"{clip.source}: at stride {first} ({len(clip.every(first))} frames) only streaming ran; native held "
+            f"{error.allocated / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} ({frames} frames)."
+        )
+    a, b = _median(r.first for r in stream), _median(r.first for r in native)
+    said.append(
+        f"{clip.source}, {frames} frames: first token after {a:.1f} ms streaming and {b:.1f} ms native "
+        f"({b / a:.1f} times as long); tokens identical in {same} of {len(stream)} pairs."
+    )
+    return said
+
+
+def _median(values: Iterator[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def _reached(run: Run) -> str:
+    cache = f"cache {run.cache_tokens} tokens" if run.chunks else f"{run.cache_tokens} tokens in one go"
+    return (
+        f"first token {run.first:.1f} ms, answer {run.total:.1f} ms, peak +{(run.peak - run.before) / MIB:.1f} MiB, "
+        f"{cache}: {run.text[:80]!r}"
+    )

@@ -1,0 +1,67 @@
+"""Whether the cache's memory is what is reported: by its tensors, and by the allocator itself."""
+
+from __future__ import annotations
+
+import gc
+
+from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.report.bench import Bench
+from stream_vl_ros.report.gauge import Gauge
+from stream_vl_ros.report.results import Point, Section
+
+
+def tensor_bytes(cache: KVCache) -> int:
+    """Bytes of the memory behind all tensors of a cache, each counted once however many tensors share it."""
+    pairs = [*cache.buffers, *(layer for segment in cache.shared for layer in segment.layers)]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for pair in pairs for t in pair}
+    return sum(storages.values())
+
+
+def allocator_bytes(gauge: Gauge, shape: CacheShape, tokens: int) -> tuple[int, int]:
+    """What the allocator hands out for a cache with room for `tokens`, and what the cache reports of itself."""
+    gc.collect()
+    before = gauge.allocated()
+    cache = KVCache(shape, initial_capacity=tokens, max_capacity=tokens)
+    cache.resize(tokens)
+    after = gauge.allocated()
+    return after - before, cache.memory_bytes
+
+
+def memory(bench: Bench) -> Section:
+    section = Section(
+        "memory",
+        "Memory of the cache",
+        "frames",
+        "What the node reports as the memory of its cache, against the bytes behind its tensors, and against what the "
+        "allocator hands out for a cache of that size.",
+    )
+    gauge = bench.sides.gauge
+    per_token = 0
+    worst = 0.0
+    for frames in bench.plan.lengths:
+        clip = next(bench.material.clips(1, frames))
+        stream, _ = bench.sides.watch(clip, bench.config())
+        reported, tensors = stream.cache.memory_bytes, tensor_bytes(stream.cache)
+        per_token = stream.cache.shape.bytes_per_token
+        capacity = reported // per_token
+        handed, said = allocator_bytes(gauge, stream.cache.shape, capacity)
+        allocations = 2 * stream.cache.shape.layers
+        worst = max(worst, abs(handed - said) / allocations)
+        section.points += [
+            Point("reported", "cache memory", "MiB", frames, (reported / MIB,)),
+            Point("tensors", "cache memory", "MiB", frames, (tensors / MIB,)),
+            Point("allocator", "cache memory", "MiB", frames, (handed / MIB,), timed=True),
+            Point("stream", "cache", "tokens", frames, (stream.cache.length,)),
+        ]
+        bench.say(f"{frames} frames: {reported} bytes reported, {tensors} in tensors, {handed} by the allocator")
+    same = all(
+        section.at("cache memory", "reported", x).values == section.at("cache memory", "tensors", x).values  # type: ignore[union-attr]
+        for x in bench.plan.lengths
+    )
+    section.findings.append(
+        f"A token takes {per_token:,} bytes. What is reported is {'exactly' if same else 'NOT'} what the tensors take; "
+        f"the allocator's own figure is within {worst:.0f} bytes an allocation of it (granularity "
+        f"{gauge.granularity:,})."
+    )
+    return section

@@ -1,0 +1,72 @@
+"""The same frames and question on both sides: one pair after the other, under a cap of memory, on real footage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stream_vl_ros.report.bench import Bench
+from stream_vl_ros.report.findings import pairs_in_words, speed_in_words
+from stream_vl_ros.report.ladder import compare, record
+from stream_vl_ros.report.material import footage
+from stream_vl_ros.report.points import merged
+from stream_vl_ros.report.results import Section
+
+
+def pair(bench: Bench) -> Section:
+    plan = bench.plan
+    section = Section(
+        "pair",
+        "Stream against native",
+        "frames",
+        "The same frames and question, by this engine and by one-shot inference with the same transformers and "
+        "weights. Streaming has the frames in its cache when the question comes; native reads them then. Memory is "
+        f"{bench.sides.gauge.means}; the peak is counted from what was held before.",
+    )
+    for clip in bench.material.clips(max(1, plan.clips // 2), plan.frames):
+        for question in clip.questions[:2]:
+            outcome = compare(bench.sides, clip, question, ladder=(1,), repeats=plan.repeats, say=bench.say)
+            record(section, outcome, clip, question)
+    section.findings = [pairs_in_words(section), *speed_in_words(section)]
+    return merged(section)
+
+
+def ladder(bench: Bench) -> Section:
+    plan = bench.plan
+    section = Section(
+        "ladder",
+        "When native runs out of memory",
+        "frames",
+        f"Native may allocate {plan.cap:g} MiB beyond what is held. Where that is too little it is freed and tried "
+        "again with every second frame, then every fourth, until both sides have answered about the same frames."
+        if plan.cap
+        else "Native may allocate all that the device has.",
+    )
+    clip = next(bench.material.clips(1, max(plan.lengths)))
+    outcome = compare(
+        bench.sides,
+        clip,
+        clip.questions[0],
+        ladder=plan.ladder,
+        cap=plan.cap,
+        repeats=plan.repeats,
+        say=bench.say,
+    )
+    record(section, outcome, clip, clip.questions[0])
+    return section
+
+
+def real(bench: Bench, path: Path) -> Section:
+    section = Section(
+        f"footage {path.stem}",
+        f"Real footage: {path.name}",
+        "frames",
+        "As above, on a recording. The embedded model knows a toy world only: what it says here is compared, not "
+        "judged.",
+    )
+    clip = footage(bench.sides.loaded, path, bench.plan.frames)
+    for question in clip.questions:
+        outcome = compare(
+            bench.sides, clip, question, ladder=bench.plan.ladder, repeats=bench.plan.repeats, say=bench.say
+        )
+        record(section, outcome, clip, question)
+    return section

@@ -1,0 +1,223 @@
+"""One question about some frames, by either side, with everything that is measured about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stream_vl_ros.bench.gpu_runs import TokenClock, sync
+from stream_vl_ros.bench.native import NativeModel, user_turn
+from stream_vl_ros.engine import LoadedModel, Question, StreamConfig, VideoStream
+from stream_vl_ros.engine.out_of_memory import give_back, is_out_of_memory
+from stream_vl_ros.engine.units import MIB, NANOSECONDS
+from stream_vl_ros.errors import NativeOOMError
+from stream_vl_ros.report.gauge import Gauge, asked_bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A question with a test of its answer, where there is one."""
+
+    text: str
+    right: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Frames, uint8 (frames, height, width, 3), their seconds, and what to ask at their end."""
+
+    frames: np.ndarray
+    stamps: tuple[float, ...]
+    questions: tuple[Asked, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def fps(self) -> float:
+        return (len(self) - 1) / (self.stamps[-1] - self.stamps[0]) if len(self) > 1 else 1.0
+
+    def every(self, stride: int) -> Clip:
+        """Each `stride`-th frame."""
+        return Clip(self.frames[::stride], self.stamps[::stride], self.questions, self.source)
+
+    def about(self, stride: int = 1) -> str:
+        """In words."""
+        return f"{self.source}, {len(self)} frames" + (f" (stride {stride})" if stride > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One answer. Times in milliseconds, memory in bytes.
+
+    Attributes:
+        prepare: until all frames are in: native's inputs made, or all chunks in the cache.
+        chunks: of it, each chunk; empty for native.
+        first: from the question to its first token.
+        token: each further token.
+        before, peak, after: memory.
+        cache_tokens, cache_bytes: what the cache holds at the end; bytes are 0 where nobody counts them.
+        right: whether the answer is; None if nobody knows.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    prepare: float
+    chunks: tuple[float, ...]
+    first: float
+    token: tuple[float, ...]
+    before: int
+    peak: int
+    after: int
+    cache_tokens: int
+    cache_bytes: int
+    right: bool | None
+
+    @property
+    def total(self) -> float:
+        """From the question to the end of the answer; native's has the preparation of all frames in it."""
+        return self.first + sum(self.token)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return 1e3 * len(self.token) / sum(self.token) if self.token else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """The same weights, twice: as transformers runs them, and as the engine does."""
+
+    native: NativeModel
+    loaded: LoadedModel
+    gauge: Gauge
+    tokens: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.gauge.device
+
+    def ask_native(self, clip: Clip, question: Asked, cap: float = 0.0) -> Run:
+        """All frames and the question in one go, as if nothing had been seen before.
+
+        Args:
+            cap: MiB that may be allocated beyond what is held, 0 for no cap.
+
+        Raises:
+            NativeOOMError: with what was allocated and asked.
+        """
+        before = self.gauge.reset()
+        with self.gauge.cap(cap):
+            try:
+                return self._native(clip, question, before)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = self._out_of_memory(clip, error, before, cap)
+        # Outside of the handler: the exception held the frames of the failed attempt, and their tensors, alive.
+        give_back()
+        raise failure
+
+    def _native(self, clip: Clip, question: Asked, before: int) -> Run:
+        began = time.perf_counter()
+        prompt = self.native.prompt([user_turn(question.text)])
+        inputs = self.native.inputs(prompt, [clip.frames], clip.fps)
+        sync(self.device)
+        prepared = 1e3 * (time.perf_counter() - began)
+        clock = TokenClock()
+        answer = self.native.generate(
+            inputs, self.tokens, text_base="trained", patch_times=[_pairs(clip.stamps)], streamer=clock
+        )
+        peak = self.gauge.peak()
+        prompt_tokens = int(inputs["input_ids"].shape[1])
+        del inputs
+        # Native inference sees the frames when the question comes: making its inputs is part of the answer's time.
+        return Run(
+            answer.text,
+            answer.token_ids,
+            prepared,
+            (),
+            prepared + clock.milliseconds[0],
+            tuple(clock.milliseconds[1:]),
+            before,
+            peak,
+            self.gauge.reset(),
+            prompt_tokens,
+            0,
+            question.right(answer.text) if question.right else None,
+        )
+
+    def _out_of_memory(self, clip: Clip, error: Exception, before: int, cap: float) -> NativeOOMError:
+        held, said = self.gauge.held(), str(error).strip().splitlines()
+        asked = asked_bytes(str(error))
+        limit = f" with a cap of {cap:g} MiB beyond that" if cap else ""
+        return NativeOOMError(
+            f"native inference over {clip.about()} ran out of memory: {held / MIB:.1f} MiB were allocated "
+            f"({before / MIB:.1f} before it began{limit}), "
+            + (f"{asked / MIB:.1f} MiB more were asked for" if asked is not None else "the allocator does not say more")
+            + f"; it said: {said[0][:160] if said else type(error).__name__}. Fewer frames need less.",
+            allocated=held,
+            asked=asked,
+        )
+
+    def watch(self, clip: Clip, config: StreamConfig) -> tuple[VideoStream, list[float]]:
+        """A stream that has seen a clip, and the milliseconds of each chunk, device included."""
+        stream = VideoStream(self.loaded, config)
+        chunks: list[float] = []
+        sync(self.device)
+        began = time.perf_counter()
+        for frame, seconds in zip(clip.frames, clip.stamps, strict=True):
+            stream.offer(frame, round(seconds * NANOSECONDS))
+            if stream.encode_chunk() is not None:
+                sync(self.device)
+                now = time.perf_counter()
+                chunks.append(1e3 * (now - began))
+                began = now
+        if stream.flush() is not None:
+            sync(self.device)
+            chunks.append(1e3 * (time.perf_counter() - began))
+        return stream, chunks
+
+    def ask_stream(self, clip: Clip, question: Asked, config: StreamConfig | None = None) -> Run:
+        """Frame by frame into a stream, and the question at its end."""
+        before = self.gauge.reset()
+        config = config or StreamConfig(target_fps=0)
+        stream, chunks = self.watch(clip, config)
+        return self.answer(stream, question, before, chunks)
+
+    def answer(self, stream: VideoStream, question: Asked, before: int, chunks: Sequence[float]) -> Run:
+        """The answer of a stream that is there already."""
+        sync(self.device)
+        began = time.perf_counter()
+        generation = stream.start(Question(question.text, max_new_tokens=self.tokens))
+        generation.prefill()
+        times = [1e3 * (time.perf_counter() - began)]
+        while not generation.done:
+            at = time.perf_counter()
+            generation.step()
+            times.append(1e3 * (time.perf_counter() - at))
+        answer = generation.answer()
+        peak, moment = self.gauge.peak(), answer.moment
+        return Run(
+            answer.text,
+            answer.token_ids,
+            sum(chunks),
+            tuple(chunks),
+            times[0],
+            tuple(times[1:]),
+            before,
+            peak,
+            self.gauge.held(),
+            moment.cache_tokens,
+            moment.cache_bytes,
+            question.right(answer.text) if question.right else None,
+        )
+
+
+def _pairs(stamps: Sequence[float]) -> list[float]:
+    """Seconds of each pair of frames since the first."""
+    return [t - stamps[0] for t in stamps[::2]]

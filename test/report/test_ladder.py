@@ -1,0 +1,70 @@
+"""Down the ladder of frame strides, with memory that really runs out."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream_vl_ros.errors import NativeOOMError, ReportError
+from stream_vl_ros.report.ladder import compare, record, strides
+from stream_vl_ros.report.results import Section
+from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
+
+
+def test_it_always_ends_with_a_fair_pair(bench):
+    clip = next(bench.material.clips(1, 256))
+    said: list[str] = []
+    outcome = compare(bench.sides, clip, clip.questions[0], ladder=(1, 2), cap=48, repeats=2, say=said.append)
+    assert outcome.fair > 1 and 1 in outcome.failures, "256 frames take more than 48 MiB"
+    assert list(outcome.stream) == [s for s in (1, 2, 4, 8, 16, 32, 64) if s <= outcome.fair]
+    assert all(isinstance(e, NativeOOMError) and e.allocated > 0 for e in outcome.failures.values())
+    ours, theirs = outcome.stream[outcome.fair], outcome.native
+    assert len(ours) == len(theirs) == 2
+    assert {r.ids for r in ours} == {r.ids for r in theirs}, "the same tokens on both sides"
+    failed = [r for r in outcome.rungs if not r.ran]
+    assert [r.stride for r in failed] == list(outcome.failures)
+    assert all(any(r.words in line for line in said) for r in outcome.rungs), "what is recorded was also said"
+    section = Section("ladder", "", "frames", "")
+    record(section, outcome, clip, clip.questions[0])
+    assert [s.native is None for s in section.said] == [True] * len(outcome.failures) + [False]
+    assert section.said[-1].identical is True
+    frames = len(clip.every(outcome.fair))
+    assert section.at("first token", "native", frames) and section.at("first token", "stream", frames)
+    assert "only streaming ran" in section.findings[0] and f"stride {outcome.fair}" in section.findings[0]
+
+
+def test_without_a_cap_the_first_rung_holds(bench):
+    clip = next(bench.material.clips(1, 16))
+    outcome = compare(bench.sides, clip, clip.questions[0])
+    assert outcome.fair == 1 and not outcome.failures and len(outcome.rungs) == 2
+
+
+class Full(Sides):
+    """The real stream, beside a device without any room for native inference."""
+
+    def ask_native(self, clip: Clip, question: Asked, cap: float = 0.0) -> Run:
+        raise NativeOOMError(f"no room for {clip.about()}", allocated=7, asked=None)
+
+
+def test_where_native_never_runs_the_reason_is_said(bench):
+    clip = next(bench.material.clips(1, 4))
+    sides = Full(bench.sides.native, bench.sides.loaded, bench.sides.gauge, 8)
+    said: list[str] = []
+    with pytest.raises(
+        ReportError, match=r"at every stride over toy world, 4 frames with a cap of 5 MiB; give it more"
+    ):
+        compare(sides, clip, clip.questions[0], cap=5, say=said.append)
+    assert sum("no room" in line for line in said) == 2, "of 4 frames and of 2"
+
+
+@pytest.mark.parametrize(
+    ("ladder", "frames", "all_of_them"),
+    [((1, 2, 4), 33, [1, 2, 4, 8, 16, 32]), ((1, 3), 7, [1, 3, 6]), ((2,), 3, [2]), ((1, 2, 4), 2, [1])],
+)
+def test_the_stride_doubles_beyond_the_ladder(ladder, frames, all_of_them):
+    assert list(strides(ladder, frames)) == all_of_them
+
+
+@pytest.mark.parametrize("ladder", [(), (0, 1), (2, 1), (1, 1)])
+def test_a_ladder_rises(ladder):
+    with pytest.raises(ReportError, match="rising whole numbers"):
+        list(strides(ladder, 9))
