@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env build demo test lint clean distclean
+.PHONY: help env build demo report test lint clean distclean
 
 export PYTHON BAG TOPIC MODEL
 
@@ -24,6 +24,9 @@ build: env ## Build the package with colcon into install/
 demo: build ## Replay a bag to the node and ask it questions (BAG= TOPIC= MODEL= ARGS=)
 	@$(ACTIVATE); python -m stream_vl_ros.demo $${BAG:+--bag "$$BAG"} \
 		$${TOPIC:+--topic "$$TOPIC"} $${MODEL:+--model "$$MODEL"} $(ARGS)
+
+report: build ## Measure stream against native, into report/index.html (MODEL= ARGS=)
+	@$(ACTIVATE); python -m stream_vl_ros.report $${MODEL:+--model "$$MODEL"} $(ARGS)
 
 test: build ## Run the whole test suite (ARGS= for pytest)
 	@$(ACTIVATE); python -m pytest $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream_vl_ros.engine import StreamConfig
 from stream_vl_ros.errors import NativeOOMError, ReportError
@@ -65,12 +65,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bench:
-    """The model on both sides, what it looks at, and whom to tell."""
+    """The model on both sides, what it looks at, and whom to tell.
+
+    Attributes:
+        cold: milliseconds of the first chunk of the process, once it is warm.
+    """
 
     sides: Sides
     material: Material
     plan: Plan
     say: Callable[[str], None]
+    cold: list[float] = field(default_factory=list)
 
     def config(self, **settings: object) -> StreamConfig:
         """Of a stream that takes every frame at its own time."""
@@ -80,7 +85,7 @@ class Bench:
         """Pay for first times before anything is measured."""
         clip = next(self.material.clips(1, 8))
         for _ in range(2):
-            self.sides.ask_stream(clip, clip.questions[0], self.config())
+            self.cold.append(self.sides.ask_stream(clip, clip.questions[0], self.config()).chunks[0])
             self.sides.ask_native(clip, clip.questions[0])
 
     def streamed(self, section: Section, x: float, clips: Sequence[Clip], config: StreamConfig) -> None:
@@ -90,19 +95,20 @@ class Bench:
             before = self.sides.gauge.reset()
             stream, chunks = self.sides.watch(clip, config)
             runs += [self.sides.answer(stream, q, before, chunks) for q in clip.questions]
-        section.points += points("stream", x, runs)
+        section.points += points("stream", x, runs, curve=True)
 
     def native(self, section: Section, x: float, clips: Sequence[Clip], cap: float = 0.0) -> bool:
         """The same natively. False if memory ran out: the section has the rung then, and no points."""
         runs: list[Run] = []
+        clip = clips[0]
         try:
             if cap:  # it shows that there is room; times are taken without
-                self.sides.ask_native(clips[0], clips[0].questions[0], cap)
+                self.sides.ask_native(clip, clip.questions[0], cap)
             for clip in clips:
                 runs += [self.sides.ask_native(clip, q) for q in clip.questions]
         except NativeOOMError as error:
             section.rungs.append(Rung(clip.about(), "native", 1, len(clip), False, str(error)))
             self.say(str(error))
             return False
-        section.points += points("native", x, runs)
+        section.points += points("native", x, runs, curve=True)
         return True

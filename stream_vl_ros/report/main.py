@@ -25,7 +25,7 @@ from stream_vl_ros.bench import gpu_shapes
 from stream_vl_ros.bench.native import NativeModel
 from stream_vl_ros.bench.records import environment, environment_lines, progress
 from stream_vl_ros.engine import LoadedModel, load_model
-from stream_vl_ros.engine.loader import EMBEDDED
+from stream_vl_ros.engine.loader import EMBEDDED, RANDOM
 from stream_vl_ros.errors import ReportError, StreamVLError
 from stream_vl_ros.report import chunk_sweep, curves, load, pairs
 from stream_vl_ros.report.bench import Bench, Plan
@@ -66,9 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make(args: Namespace) -> int:
-    if args.threads:
-        torch.set_num_threads(args.threads)
     plan = _plan(args)
+    # A small model on few cores: threads that wait for each other cost more than they bring.
+    threads = args.threads or (1 if _small(args) and not torch.cuda.is_available() else 0)
+    if threads:
+        torch.set_num_threads(threads)
     loaded = _load(args)
     device = loaded.adapter.device
     run = _folder(args, device)
@@ -103,8 +105,12 @@ def _make(args: Namespace) -> int:
     return 0
 
 
+def _small(args: Namespace) -> bool:
+    return args.shape == "tiny" or (not args.shape and args.model in (EMBEDDED, RANDOM))
+
+
 def _plan(args: Namespace) -> Plan:
-    plan = QUICK if args.quick else LARGE if args.shape in ("3b", "7b") else SMALL
+    plan = QUICK if args.quick else SMALL if _small(args) else LARGE
     given = {
         "ladder": tuple(args.strides) if args.strides else None,
         "cap": args.cap,

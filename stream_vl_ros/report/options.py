@@ -92,7 +92,7 @@ def parse(argv: Sequence[str] | None, doc: str | None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=48, help="of an answer at the most")
     parser.add_argument("--footage", nargs="*", type=Path, help="video files; without it those that are installed")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--threads", type=int, help="of the CPU")
+    parser.add_argument("--threads", type=int, help="of the CPU; without it 1 for small models")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder; earlier runs in it are kept")
     parser.add_argument("--name", help="of this run; without it date and device")
     return parser.parse_args(argv)

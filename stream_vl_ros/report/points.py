@@ -9,8 +9,8 @@ from stream_vl_ros.report.results import Point, Section
 from stream_vl_ros.report.sides import Run
 
 
-def points(series: str, x: float, runs: Sequence[Run]) -> list[Point]:
-    """Every quantity of repeated runs at one place of an axis."""
+def points(series: str, x: float, runs: Sequence[Run], *, curve: bool = False) -> list[Point]:
+    """Every quantity of repeated runs at one place of an axis; on a curve without those that say the same again."""
     streamed = bool(runs[0].chunks)
 
     def times(measure: str, values: Sequence[float], unit: str = "ms") -> list[Point]:
@@ -19,15 +19,18 @@ def points(series: str, x: float, runs: Sequence[Run]) -> list[Point]:
     def size(measure: str, values: Sequence[int]) -> list[Point]:
         return [Point(series, measure, "MiB", x, tuple(v / MIB for v in values), timed=True)]
 
-    made = times("ingest of all frames" if streamed else "preparing inputs", [r.prepare for r in runs])
+    made = []
+    if not curve:
+        made += times("ingest of all frames" if streamed else "preparing inputs", [r.prepare for r in runs])
     made += times("chunk", [c for r in runs for c in r.chunks])
     made += times("first token", [r.first for r in runs])
     made += times("token", [t for r in runs for t in r.token])
     made += times("answer", [r.total for r in runs])
-    made += times("decode", [r.tokens_per_second for r in runs if r.tokens_per_second], "tokens/s")
-    made += size("memory before", [r.before for r in runs])
     made += size("peak memory", [r.peak - r.before for r in runs])
-    made += size("memory after", [r.after for r in runs])
+    if not curve:
+        made += times("decode", [r.tokens_per_second for r in runs if r.tokens_per_second], "tokens/s")
+        made += size("memory before", [r.before for r in runs])
+        made += size("memory after", [r.after for r in runs])
     made.append(Point(series, "prompt and answer" if not streamed else "cache", "tokens", x, (runs[0].cache_tokens,)))
     if streamed:
         made.append(Point(series, "cache memory", "MiB", x, (runs[0].cache_bytes / MIB,)))

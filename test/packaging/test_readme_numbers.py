@@ -1,0 +1,103 @@
+"""The numbers that README quotes are those of the files under docs/reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stream_vl_ros.report.readme import BEGIN, END, markdown
+from stream_vl_ros.report.results import Results
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+REPORTS = ROOT / "docs" / "reports"
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads((REPORTS / name).read_text())["results"]
+
+
+def test_the_table_of_the_report_is_that_of_the_report():
+    quoted = README[README.index(BEGIN) : README.index(END) + len(END)]
+    assert quoted == markdown(Results.load(REPORTS / "cpu"))
+
+
+def gpu(system: str, what: str, context: int) -> np.ndarray:
+    """Values of what was measured at the context nearest to this one."""
+    some = [s for s in results("gpu-h100-3b.json")["samples"] if s["system"] == system and s["what"] == what]
+    return np.array(min(some, key=lambda s: abs(s["context"] - context))["values"])
+
+
+def row(what: str, cells: list[str]) -> str:
+    return f"| {what} | {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "context", "digits", "systems"),
+    [
+        ("14.4k | chunk of 4 frames, from uint8 on the host", "chunk", 14_400, 1, ("", "plain streaming", "engine")),
+        (" | first token of a question", "first token", 14_400, 1, ("native", "plain streaming", "engine")),
+        (" | each token of 16 answers side by side", "token of each of 16", 14_400, 1, ("", "", "engine")),
+        (" | answer of 60 tokens", "answer of 60 tokens", 14_400, 0, ("", "", "engine")),
+        ("57k | chunk", "chunk", 57_400, 1, ("", "plain streaming", "engine")),
+        (" | first token", "first token", 57_400, 1, ("native", "plain streaming", "engine")),
+        (" | each token after it", "token", 57_400, 1, ("", "plain streaming", "engine")),
+    ],
+)
+def test_the_table_of_the_gpu_is_that_of_the_bench(name, what, context, digits, systems):
+    cells = []
+    for system in systems:
+        if not system:
+            cells.append("")
+            continue
+        value = float(np.median(gpu(system, what, context)))
+        cells.append(f"{value:,.{0 if system != 'engine' else digits}f}")
+    assert row(name, cells).replace("|  | ", "| | ") in README
+
+
+def test_what_is_said_below_the_table_of_the_gpu():
+    assert f"An empty cache takes a chunk in {np.median(gpu('engine', 'chunk', 45)):.1f} ms" in README
+    rate = gpu("engine", "frames/s, 196 tokens a pair, chunks of 16", 32_973)[0]
+    assert f"{rate:.0f} frames/s are read in at 196 tokens a pair" in README
+    busy, idle = (np.percentile(gpu("engine", f"chunk latency, {w}", 47_885), 99) for w in ("4 questions", "idle"))
+    assert f"p99 {busy:.0f} ms, {idle:.0f} ms idle" in README
+
+
+def test_what_is_said_of_exactness():
+    found = results("exactness.json")
+    assert f"{found['pairs']} questions at moments of streams" in README and not found["mismatches"]
+    largest = max(kind["largest"] for kinds in found["float32"].values() for kind in kinds.values())
+    assert f"logits at most {largest:.1e} apart".replace("e-05", "e-5") in README
+
+
+def test_what_is_said_of_eviction():
+    found = results("eviction.json")["variants"]
+
+    def percent(variant: str, key: str = "right and asked", share: str | None = None) -> str:
+        right, asked = found[variant][key] if share is None else found[variant][key][share]
+        return f"{100 * right / asked:.1f} %"
+
+    asked = found["full cache"]["right and asked"][1]
+    half, past = "0.5 of it", "right and asked about what a window forgot"
+    assert (
+        f"answers {percent(f'importance, {half}')} of {asked} questions right (full cache {percent('full cache')}, "
+        f"a window {percent(f'window, {half}')})" in README
+    )
+    old = [percent(f"{rule}, {half}", past, "0.5") for rule in ("importance", "window")]
+    assert f"and {old[0]} (window {old[1]}) of those about" in README
+
+
+def test_what_is_said_of_forks():
+    found = results("forks.json")
+    fork = {f["tokens"]: f for f in found["forks"]}
+    assert (
+        f"A fork takes {fork[1024]['fork_us']:.0f} us at 1,024 tokens and {fork[65536]['fork_us']:.0f} us at 65,536 "
+        f"(where copying the cache would take {fork[65536]['clone_ms']:.0f} ms)" in README
+    )
+    step = {s["questions"]: s for s in found["steps"] if s["tokens"] == 65536}
+    assert f"16 answers over 65,536 tokens take {step[16]['together_ms']:.0f} ms a token" in README
+    assert f"{step[1]['together_ms']:.0f} ms, and 16 in turn take {step[16]['in_turn_ms']:.0f} ms" in README
