@@ -45,15 +45,15 @@ def chunks(bench: Bench) -> Section:
     best = min(x for x, cost in per_frame.items() if cost <= 1.05 * least)
     faster = per_frame[small] / per_frame[best]
     section.findings.append(
-        f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame, {faster:.2f} times as fast as chunks "
-        f"of {small:g}. Larger ones gain less than 5 % and frames wait longer for them to fill, here up to "
-        f"{(best - 1) / 2:.1f} s at 2 fps. A question sees frames that wait all the same; encoding them is part of it then."
+        f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame, {faster:.2f} times as fast as "
+        f"chunks of {small:g}. Larger ones gain less than 5 % and frames wait longer for them to fill, here up to "
+        f"{(best - 1) / 2:.1f} s at 2 fps. A question sees frames that wait all the same, and encodes them then."
     )
-    first, later = (section.at(m, "stream", best) for m in ("first chunk", "later chunks"))
-    if first and later:
+    new, old = (section.at(m, "stream", best) for m in ("first chunk", "later chunks"))
+    if new and old:
         section.findings.append(
             f"The first chunk of the process took {bench.cold[0]:.1f} ms, the first one of a new stream takes "
-            f"{first.median:.1f} ms, later ones {later.median:.1f} ms."
+            f"{new.median:.1f} ms, later ones {old.median:.1f} ms."
         )
     return section
 

@@ -20,8 +20,8 @@ def markdown(results: Results) -> str:
     length, rate = results.section("length"), results.section("max fps")
     lines = [
         BEGIN,
-        "| frames in the video | first token, ms: streaming | native | times as long | peak memory beyond the model, MiB: "
-        "streaming | native | right answers, %: streaming | native |",
+        "| frames in the video | first token, ms: streaming | native | times as long | peak memory beyond the model, "
+        "MiB: streaming | native | right answers, %: streaming | native |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [_row(length, x) for x in sorted({p.x for p in length.of("first token")})]
