@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env build demo test lint clean distclean
+.PHONY: help env build demo web test lint clean distclean
 
-export PYTHON BAG TOPIC MODEL
+export PYTHON BAG TOPIC MODEL PORT
 
 ACTIVATE := source scripts/env.sh
 
@@ -24,6 +24,10 @@ build: env ## Build the package with colcon into install/
 demo: build ## Replay a bag to the node and ask it questions (BAG= TOPIC= MODEL= ARGS=)
 	@$(ACTIVATE); python -m stream_vl_ros.demo $${BAG:+--bag "$$BAG"} \
 		$${TOPIC:+--topic "$$TOPIC"} $${MODEL:+--model "$$MODEL"} $(ARGS)
+
+web: build ## Open the live page: the node, and a bag in a loop or the camera of TOPIC (BAG= TOPIC= MODEL= PORT= ARGS=)
+	@$(ACTIVATE); python -m stream_vl_ros.web.together $${BAG:+--bag "$$BAG"} \
+		$${TOPIC:+--topic "$$TOPIC"} $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"} $(ARGS)
 
 test: build ## Run the whole test suite (ARGS= for pytest)
 	@$(ACTIVATE); python -m pytest $(ARGS)
