@@ -15,7 +15,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # What is needed to log in.
-PUBLIC = frozenset({"/login", "/static/style.css", "/static/login.js", "/static/theme.js", "/static/icon.svg"})
+PUBLIC = frozenset(
+    {"/login", *(f"/static/{name}" for name in ("style.css", "theme.js", "login.js", "dom.js", "icon.svg"))}
+)
 _READING = ("GET", "HEAD")
 # The only one whose body may be large, and which bounds it itself.
 _LARGE = "/recordings"

@@ -51,18 +51,19 @@ class _Feed:
     picture: Picture | None = None
     wanted: bool = False
     pinned: bool = False
+    tried: int = 0  # number of the message that a live picture was made of last, or could not be
     shown_at: float = 0.0
     moment_at: float = 0.0
     moment_of: int = 0  # number of the message that became a moment last
 
     def work(self, now: float, pause: float) -> tuple[bool, bool, float]:
-        """Whether a live picture and a moment are to be made now, and otherwise in how many seconds."""
-        new = self.number > (self.picture.number if self.picture else 0)
-        live_in = self.shown_at + pause - now if self.wanted and new else float("inf")
-        moment = self.number > self.moment_of and (
-            self.pinned or (self.moments.is_due(self.stamp) and now - self.moment_at >= _MOMENT_PAUSE)
-        )
-        return live_in <= 0, moment, max(0.0, live_in)
+        """Whether a live picture and a moment are to be made now, and in how many seconds one of them is otherwise."""
+        live_in = moment_in = float("inf")
+        if self.wanted and self.number > self.tried:
+            live_in = self.shown_at + pause - now
+        if self.number > self.moment_of and (self.pinned or self.moments.is_due(self.stamp)):
+            moment_in = 0.0 if self.pinned else self.moment_at + _MOMENT_PAUSE - now
+        return live_in <= 0, moment_in <= 0, max(0.0, min(live_in, moment_in))
 
 
 class LiveVideo:
@@ -170,7 +171,7 @@ class LiveVideo:
         now = time.monotonic()
         with self._changed:
             if live:
-                feed.shown_at = now
+                feed.shown_at, feed.tried = now, number
             if moment:
                 feed.moment_at, feed.moment_of, feed.pinned = now, number, False
             if small:
