@@ -12,6 +12,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  make demo BAG=my_bag TOPIC=/camera/image_raw MODEL=Qwen/Qwen2.5-VL-3B-Instruct'
+	@echo '  make web TOPIC=/camera/image_raw PORT=8080'
 	@echo '  make test ARGS="test/engine -k cache"'
 	@echo '  make env PYTHON=python3.12'
 

@@ -54,7 +54,7 @@ def state(card: Any, *wanted: str) -> str:
 
 
 def text(locator: Any) -> str:
-    return str(locator.text_content())
+    return str(locator.text_content()).replace("\u00a0", " ")
 
 
 def wait_for_video(page: Any) -> None:

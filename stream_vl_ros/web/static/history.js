@@ -25,7 +25,7 @@ function build(entry) {
     setText(answer, e.answer || (e.state === "waiting" ? "\u2026" : ""));
     answer.classList.toggle("opens", e.frames.length > 0);
     setText(error, e.error || (e.state === "stopped" ? "Stopped." : ""));
-    setText(meta, facts(e).join("  \u00b7  "));
+    setText(meta, facts(e).join(" \u00b7 "));
     meta.title = e.last_stamp ? `header stamps ${moment(e.first_stamp)} to ${moment(e.last_stamp)}` : "";
     stop.hidden = !(e.origin === "page" && (e.state === "waiting" || e.state === "writing"));
     follow.hidden = !(e.dialogue && e.state === "done");
@@ -53,7 +53,7 @@ function facts(e) {
     e.dialogue ? "in a dialogue" : "",
     e.remembered ? "remembered" : "",
     e.origin === "other" ? "asked by another client" : "",
-  ].filter(Boolean);
+  ].filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0"));
 }
 
 function choices(bars, e) {
