@@ -136,10 +136,6 @@ class History:
         """Those of this page that wait for an answer."""
         return [e for e in self._entries.values() if not e.is_final]
 
-    def latest(self, stream: str) -> Entry | None:
-        """The newest answer about a stream."""
-        return next((e for e in reversed(self._entries.values()) if e.stream == stream and e.state == "done"), None)
-
     def _shrink(self) -> None:
         while len(self._entries) > self._limit:
             oldest = next(iter(self._entries))

@@ -203,6 +203,8 @@ class Robot:
         self._tell("streams", {name: camera.topic for name, camera in self._cameras.items()})
 
     def _on_status(self, name: str, message: StreamStatus) -> None:
+        if message.stream != name:
+            return  # of another node, whose name begins with this one's
         topic = message.image_topic
         camera = self._cameras.get(name)
         if topic and (camera is None or camera.topic != topic):

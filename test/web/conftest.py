@@ -38,7 +38,8 @@ def rig(ros_domain_id: int, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     it.close()
 
 
-@pytest.fixture(scope="session")
+# No longer than a module: while it lasts, its event loop runs in this thread, and others could not.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")

@@ -79,10 +79,9 @@ def test_one_that_asks_and_never_reads_harms_nobody(rig: Rig):
                 sent += 1
             time.sleep(0.002)
         assert sent > 1000
-        until(lambda: latest["stream/"]["frames_received"] >= before["frames_received"] + 8, "frames are taken")
-        after = latest["stream/"]
-        assert after["frames_dropped"] == before["frames_dropped"]
-        assert after["rates"]["ingested"] == pytest.approx(4.0, abs=1.5)  # the recording runs at twice its speed
+        # The recording runs at twice its speed: 4 of its frames a second are kept, 5 seconds long.
+        until(lambda: latest["stream/"]["frames_ingested"] >= before["frames_ingested"] + 16, "frames are taken", 5)
+        assert latest["stream/"]["frames_dropped"] == before["frames_dropped"]
         assert resident(rig.web.process.pid) - memory < 30
         for one in bad:
             one.close()
