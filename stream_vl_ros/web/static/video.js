@@ -4,6 +4,7 @@ import { camera, onCamera } from "./cameras.js";
 import { link } from "./link.js";
 
 const STALE = 3000;
+const LONG = 280;
 let number = 0;
 let shownAt = 0;
 let waiting = false;
@@ -66,7 +67,8 @@ function overlay() {
   byId("overlay").hidden = !latest;
   if (latest) {
     setText(byId("overlay-question"), latest.question);
-    setText(byId("overlay-answer"), latest.answer);
+    // Of a long one, what was written last.
+    setText(byId("overlay-answer"), latest.answer.length > LONG ? `\u2026${latest.answer.slice(-LONG)}` : latest.answer);
   }
   const firing = link.all("watch/").filter((w) => w.stream === camera() && w.firing);
   const chips = firing.map((w) => `${w.name} ${w.probability.toFixed(2)}`);
