@@ -20,13 +20,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="session")
-def rig(ros_domain_id: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def rig(web_domain_id: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     pytest.importorskip("stream_vl_ros.srv", reason="the package was not built: run `make build`")
     pytest.importorskip("uvicorn", reason="the web packages are not installed")
     env = {
         **os.environ,
-        "ROS_DOMAIN_ID": str(ros_domain_id),
+        "ROS_DOMAIN_ID": str(web_domain_id),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
         "PYTHONUNBUFFERED": "1",
