@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -27,6 +28,14 @@ from stream_vl_ros.web.viewers import Viewers
 
 STATIC = Path(__file__).with_name("static")
 _TEXT = 4000
+
+
+def _clean(text: str) -> str:
+    """As ROS can carry it, and JSON: no NUL, and no half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+Text = Annotated[str, BeforeValidator(lambda value: _clean(value) if isinstance(value, str) else value)]
 
 
 class Node(Protocol):
@@ -57,11 +66,11 @@ class Parts:
 class Question(BaseModel):
     """A question, as in srv/Ask; `stream` "all" asks each camera."""
 
-    question: str = Field(max_length=_TEXT)
-    stream: str = Field("", max_length=64)
-    choices: list[str] = Field(default_factory=list, max_length=64)
-    dialogue: str = Field("", max_length=100)
-    regex: str = Field("", max_length=_TEXT)
+    question: Text = Field(max_length=_TEXT)
+    stream: Text = Field("", max_length=64)
+    choices: list[Text] = Field(default_factory=list, max_length=64)
+    dialogue: Text = Field("", max_length=100)
+    regex: Text = Field("", max_length=_TEXT)
     max_new_tokens: int = Field(0, ge=0, le=100_000)
     remember: bool = False
 
@@ -69,11 +78,11 @@ class Question(BaseModel):
 class NewWatch(BaseModel):
     """A standing question, as in srv/Watch."""
 
-    name: str = Field(max_length=64)
-    question: str = Field(max_length=_TEXT)
-    stream: str = Field("", max_length=64)
-    options: list[str] = Field(default_factory=list, max_length=64)
-    fires_on: str = Field("", max_length=_TEXT)
+    name: Text = Field(max_length=64)
+    question: Text = Field(max_length=_TEXT)
+    stream: Text = Field("", max_length=64)
+    options: list[Text] = Field(default_factory=list, max_length=64)
+    fires_on: Text = Field("", max_length=_TEXT)
     threshold: float = Field(-1.0, le=1.0)
     hysteresis: float = Field(-1.0, le=1.0)
     min_interval: float = Field(0.0, ge=0.0, le=1e6)
@@ -82,7 +91,7 @@ class NewWatch(BaseModel):
 class Guess(BaseModel):
     """A password."""
 
-    password: str = Field(max_length=1000)
+    password: Text = Field(max_length=1000)
 
 
 def make_app(parts: Parts, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
@@ -102,6 +111,12 @@ def make_app(parts: Parts, lifespan: Callable[[FastAPI], AbstractAsyncContextMan
     @app.exception_handler(WebError)
     async def refused(request: Request, error: WebError) -> Response:
         return JSONResponse({"detail": str(error)}, 409)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        # Without the values, which need not be such as JSON can hold.
+        words = "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors())
+        return JSONResponse({"detail": _clean(words)}, 422)
 
     _pages(app, options)
     _questions(app, parts)

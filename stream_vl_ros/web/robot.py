@@ -64,7 +64,7 @@ class Robot:
         self,
         node: Node,
         name: str,
-        deliver: Callable[..., None],
+        deliver: Callable[[Callable[[], None]], None],
         received: Callable[[str, Any, int], None],
     ) -> None:
         """Not spinning yet.
@@ -72,7 +72,7 @@ class Robot:
         Args:
             node: of this process.
             name: full name of the node to be a client of.
-            deliver: `deliver(function, *arguments)` calls a function where its receiver lives.
+            deliver: calls a function without arguments on the thread where who is told lives.
             received: called on the ROS thread with the stream, the image and its header stamp; must be quick.
         """
         self._node, self._name, self._deliver, self._received = node, name, deliver, received
@@ -146,11 +146,11 @@ class Robot:
                 return
             except (ExternalShutdownException, rclpy.executors.ShutdownException):
                 return
-            except _RclError as error:
-                # A server that died in the middle; the page must not die with it.
+            except Exception as error:
+                # Such as a server that died in the middle; the page must not die with it.
                 if self._node.context.ok():
-                    self._node.get_logger().warning(f"the middleware refused something: {error}")
-                    time.sleep(0.1)
+                    self._node.get_logger().warning(f"something went wrong: {type(error).__name__}: {error}")
+                    time.sleep(0.1)  # one that comes again and again must not fill the log
 
     def _post(self, job: Callable[[], None]) -> None:
         self._jobs.append(job)

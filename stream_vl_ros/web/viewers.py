@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import struct
 from contextlib import suppress
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -52,8 +54,7 @@ class Viewers:
                 viewer.wake.clear()
                 documents = box.take()
                 if documents:
-                    text = json.dumps({"documents": documents}, ensure_ascii=False)
-                    await asyncio.wait_for(socket.send_text(text), self._patience)
+                    await asyncio.wait_for(socket.send_text(as_json({"documents": documents})), self._patience)
                 if viewer.wanted is not None:
                     stream, after = viewer.wanted
                     picture = self._video.picture(stream, after)
@@ -97,6 +98,22 @@ async def _read(socket: WebSocket, viewer: _Viewer) -> None:
         pass
     finally:
         viewer.wake.set()
+
+
+def as_json(values: Any) -> str:
+    """JSON that browsers read: a number that is none, as a broken model's scores may be, becomes null."""
+    try:
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(values), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def framed(stream: str, picture: Picture) -> bytes:

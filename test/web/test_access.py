@@ -47,10 +47,10 @@ class Nobody:
 
 @pytest.fixture
 def client_of() -> Callable[..., TestClient]:
-    def make(base: str = HERE, **options: Any) -> TestClient:
+    def make(base: str = HERE, node_side: Nobody | None = None, **options: Any) -> TestClient:
         video = LiveVideo(moments=10, fps=10.0, ready=lambda name: None)
         board = Board()
-        nobody = Nobody()
+        nobody = node_side or Nobody()
         desk = Desk(board, History(10), nobody, video, "/stream_vl")
         replays = Replays(1, lambda replay: None)
         app = make_app(Parts(WebOptions(**options), desk, Viewers(board, video, 2), replays, nobody))
@@ -159,6 +159,24 @@ def test_no_more_pages_than_allowed(client_of):
 def test_refusals_say_why(client_of, body, status, words):
     answer = client_of().post("/questions", json=body, headers=OURS)
     assert answer.status_code == status and words in answer.text
+
+
+def test_text_that_ros_cannot_carry_becomes_text_that_it_can(client_of):
+    asked = []
+
+    class Taking(Nobody):
+        def watch(self, fields, done):
+            asked.append(fields)
+            done("")
+
+    headers = {**OURS, "Content-Type": "application/json"}
+    body = r'{"name": "door", "question": "a\ud800b\u0000c", "options": ["\udfff", "no"]}'
+    assert client_of(node_side=Taking()).post("/watches", content=body.encode(), headers=headers).status_code == 201
+    assert asked[0]["question"] == "a?b\ufffdc" and asked[0]["options"] == ["?", "no"]
+    # Values that JSON cannot hold are refused with words.
+    body = r'{"name": "door", "question": "Open?", "threshold": NaN}'
+    refused = client_of().post("/watches", content=body.encode(), headers=headers)
+    assert refused.status_code == 422 and refused.json()["detail"].startswith("threshold: ")
 
 
 def test_watches_that_the_node_refuses(client_of):

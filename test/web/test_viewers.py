@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import struct
 import time
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from starlette.websockets import WebSocketState
 
 from stream_vl_ros.web.board import Board
 from stream_vl_ros.web.live_video import LiveVideo
-from stream_vl_ros.web.viewers import Viewers
+from stream_vl_ros.web.viewers import Viewers, as_json
 
 
 class Socket:
@@ -80,6 +81,13 @@ def test_documents_are_coalesced():
     board.close(box)
     board.put("a", {})
     assert len(box) == 0 and board.open(lambda: None).take() == {"a": {}}
+
+
+def test_numbers_that_are_none():
+    assert json.loads(as_json({"a": [1.5, math.nan, {"b": math.inf}], "c": "\u00fc"})) == {
+        "a": [1.5, None, {"b": None}],
+        "c": "\u00fc",
+    }
 
 
 def test_one_that_reads_nothing_is_closed_and_holds_nothing():

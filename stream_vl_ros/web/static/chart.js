@@ -1,4 +1,5 @@
 // Scores over time as a line, with the limits of a watch and its events.
+import { two } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
@@ -34,5 +35,5 @@ export function draw(svg, watch) {
   parts.push(shape("polyline", { class: "line", points: points.length === 1 ? `0,${y(points[0][1])} ${line}` : line }));
   svg.replaceChildren(...parts);
   svg.setAttribute("aria-label",
-    `Probability over ${(last - first).toFixed(0)} s, now ${watch.probability.toFixed(2)}; threshold ${watch.threshold}`);
+    `Probability over ${(last - first).toFixed(0)} s, now ${two(watch.probability)}; threshold ${watch.threshold}`);
 }

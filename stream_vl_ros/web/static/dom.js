@@ -51,14 +51,8 @@ export async function request(method, url, body) {
   const text = await response.text();
   let values = null;
   try { values = text ? JSON.parse(text) : null; } catch { /* plain text */ }
-  if (!response.ok) throw new Error(words(values) || text || `The server said ${response.status}.`);
+  if (!response.ok) throw new Error((values && values.detail) || text || `The server said ${response.status}.`);
   return values;
-}
-
-function words(values) {
-  const detail = values && values.detail;
-  if (Array.isArray(detail)) return detail.map((d) => `${(d.loc || []).slice(-1)[0] || "value"}: ${d.msg}`).join("; ");
-  return detail || "";
 }
 
 export const split = (text) => text.split(/[,\n]/).map((part) => part.trim()).filter(Boolean);
@@ -69,6 +63,9 @@ export const mib = (bytes) => {
 };
 
 export const count = (value) => Math.round(value).toLocaleString("en-US").replaceAll(",", "\u2009");
+
+/** A probability; a broken model may have none. */
+export const two = (value) => (value === null ? "?" : value.toFixed(2));
 
 export const duration = (seconds) => {
   if (seconds < 60) return `${seconds.toFixed(1)} s`;

@@ -1,5 +1,5 @@
 // The live picture, with the latest answer and what fires written over it.
-import { byId, clock, make, moment, setText } from "./dom.js";
+import { byId, clock, make, moment, setText, two } from "./dom.js";
 import { camera, onCamera } from "./cameras.js";
 import { link } from "./link.js";
 
@@ -71,7 +71,7 @@ function overlay() {
     setText(byId("overlay-answer"), latest.answer.length > LONG ? `\u2026${latest.answer.slice(-LONG)}` : latest.answer);
   }
   const firing = link.all("watch/").filter((w) => w.stream === camera() && w.firing);
-  const chips = firing.map((w) => `${w.name} ${w.probability.toFixed(2)}`);
+  const chips = firing.map((w) => `${w.name} ${two(w.probability)}`);
   const list = byId("firing");
   if (list.dataset.chips !== chips.join("\n")) {
     list.dataset.chips = chips.join("\n");

@@ -1,5 +1,5 @@
 // Standing questions: how they stand, their scores over time, and what they told.
-import { announce, byId, clock, duration, make, moment, request, setText, split } from "./dom.js";
+import { announce, byId, clock, duration, make, moment, request, setText, split, two } from "./dom.js";
 import { meant } from "./cameras.js";
 import { draw } from "./chart.js";
 import { link } from "./link.js";
@@ -30,7 +30,7 @@ function build(watch) {
   const update = (w) => {
     card.classList.toggle("fires", w.firing);
     setText(state, w.firing ? "fires" : w.probability < 0 ? "not asked yet" : "quiet");
-    setText(number, w.probability < 0 ? "" : w.probability.toFixed(2));
+    setText(number, w.probability < 0 ? "" : two(w.probability));
     number.title = `probability of \u201c${w.fires_on}\u201d`;
     setText(question, w.question);
     const span = w.points.length > 1 ? w.points[w.points.length - 1][0] - w.points[0][0] : 0;
@@ -82,7 +82,7 @@ function events(list) {
   byId("events").replaceChildren(...told.map((e) => {
     const what = e.fired ? "fires" : e.removed ? "was removed" : "stopped";
     return make("li", { title: moment(e.stamp) }, make("span", { className: "meta" }, clock(e.stamp)), " ",
-      make("strong", {}, e.name), ` ${what}: ${e.option} (${e.probability.toFixed(2)})`, e.stream ? ` \u00b7 ${e.stream}` : "");
+      make("strong", {}, e.name), ` ${what}: ${e.option} (${two(e.probability)})`, e.stream ? ` \u00b7 ${e.stream}` : "");
   }));
 }
 
