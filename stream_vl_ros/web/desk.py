@@ -119,6 +119,7 @@ class Desk:
         """These are the node's streams: name to image topic."""
         for name in [name for name in self._streams if name not in topics]:
             del self._streams[name]
+            self._presence.forget(name)
             self.board.put(f"stream/{name}", None)
         for name in topics:
             self._streams.setdefault(name, Numbers())
@@ -130,7 +131,8 @@ class Desk:
         numbers = self._streams.setdefault(name, Numbers())
         was = self._presence.standing(now)
         anew = numbers.told(status, now)
-        self._presence.heard(str(status["state"]), str(status["message"]), now)
+        lost = int(status["frames_dropped"]) + int(status["questions_failed"])
+        self._presence.heard(str(status["state"]), str(status["message"]), now, stream=name, lost=lost)
         if anew or was.state == "gone":
             self._began_anew(now, anew)
         self.board.put(f"stream/{name}", numbers.document())

@@ -222,6 +222,20 @@ def test_states_in_words(state, words):
     assert words in world.node["sentence"] and world.node["state"] == state
 
 
+def test_a_problem_is_news_for_a_while():
+    world = World()
+    world.status(message="no image on /camera/image_raw for 7 s", frames_dropped=5)
+    world.later(15)
+    assert world.node["sentence"].startswith("no image on")  # as long as the node says so
+    world.status(message="a frame was dropped")
+    world.later(8)
+    assert world.node["sentence"] == "a frame was dropped"
+    world.later(4)
+    assert world.node["sentence"] == "" and world.board["stream/"]["message"] == "a frame was dropped"
+    world.status(message="a frame was dropped", frames_dropped=6)
+    assert world.node["sentence"] == "a frame was dropped"
+
+
 def test_several_cameras():
     world = World(("front", "rear"))
     entries = world.desk.ask(Inquiry("What?", stream="all"))
@@ -232,7 +246,12 @@ def test_several_cameras():
     with pytest.raises(WebError):
         world.desk.topic("side")
     assert world.desk.topic("rear") == "/camera/image_raw"
+    world.status("rear", message="no image on /rear for 5 s")
+    world.status("front")
+    assert world.node["sentence"] == "rear: no image on /rear for 5 s"
     world.desk.streams({"front": "/front/image"})
+    world.status("front")
+    assert world.node["sentence"] == ""
     with pytest.raises(KeyError):
         world.board["stream/rear"]
 

@@ -51,6 +51,7 @@ function show() {
     ["Skipped", `${count(status.frames_skipped)}`, "the camera is faster than target_fps"],
     ["Waiting", count(status.frames_waiting)],
     ["Dropped", dropped(status)],
+    ...(status.message && !status.message.startsWith("no image") ? [["Last problem", status.message]] : []),
   ]);
   const answers = link.all("entry/").filter((e) => e.state === "done" && e.ttft).sort((a, b) => b.id - a.id).slice(0, LAST);
   const speeds = answers.filter((e) => e.tokens_per_second);
