@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env build demo report test lint clean distclean
+.PHONY: help env build demo web report test lint clean distclean
 
-export PYTHON BAG TOPIC MODEL
+export PYTHON BAG TOPIC MODEL PORT
 
 ACTIVATE := source scripts/env.sh
 
@@ -12,6 +12,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo '  make demo BAG=my_bag TOPIC=/camera/image_raw MODEL=Qwen/Qwen2.5-VL-3B-Instruct'
+	@echo '  make web TOPIC=/camera/image_raw PORT=8080'
 	@echo '  make test ARGS="test/engine -k cache"'
 	@echo '  make env PYTHON=python3.12'
 
@@ -27,6 +28,10 @@ demo: build ## Replay a bag to the node and ask it questions (BAG= TOPIC= MODEL=
 
 report: build ## Measure stream against native, into report/index.html (MODEL= ARGS=)
 	@$(ACTIVATE); python -m stream_vl_ros.report $${MODEL:+--model "$$MODEL"} $(ARGS)
+
+web: build ## Open the live page: the node, and a bag in a loop or the camera of TOPIC (BAG= TOPIC= MODEL= PORT= ARGS=)
+	@$(ACTIVATE); python -m stream_vl_ros.web.together $${BAG:+--bag "$$BAG"} \
+		$${TOPIC:+--topic "$$TOPIC"} $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"} $(ARGS)
 
 test: build ## Run the whole test suite (ARGS= for pytest)
 	@$(ACTIVATE); python -m pytest $(ARGS)

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 venv=$root/.venv
-inputs=(requirements.txt requirements-ros.txt requirements-dev.txt constraints.txt
+inputs=(requirements.txt requirements-ros.txt requirements-web.txt requirements-dev.txt constraints.txt
         scripts/setup_env.sh scripts/fix_cmake_exports.py)
 
 # A ROS 2 that was sourced before must not leak in, and the wheels need no second start of Python.
@@ -130,7 +130,7 @@ summarize() { # pip's hundreds of lines: the large downloads and how many packag
 }
 
 install --quiet --upgrade pip
-install -r requirements.txt -r requirements-ros.txt -r requirements-dev.txt |
+install -r requirements.txt -r requirements-ros.txt -r requirements-web.txt -r requirements-dev.txt |
     tee "$venv/pip.log" | summarize
 "$venv/bin/python" scripts/fix_cmake_exports.py
 

@@ -59,6 +59,10 @@ class VideoError(StreamVLError):
     """A video file cannot be read."""
 
 
+class WebError(StreamVLError):
+    """The live page cannot be served, or cannot do what it was asked for."""
+
+
 class MemoryFullError(RequestError):
     """Memory ran out, and making room did not help."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -36,9 +37,9 @@ def footage() -> Callable[[str], Path]:
     return find
 
 
-@pytest.fixture(scope="session")
-def ros_domain_id() -> Iterator[int]:
-    """A ROS domain that no other test run on this machine uses at the same time."""
+@contextlib.contextmanager
+def _domain() -> Iterator[int]:
+    """A ROS domain that nobody else on this machine uses at the same time."""
     begin = os.getpid() % len(_DOMAINS)
     for domain in (*_DOMAINS[begin:], *_DOMAINS[:begin]):
         with (Path(tempfile.gettempdir()) / f"stream_vl_ros_domain_{domain}.{os.getuid()}.lock").open("w") as lock:
@@ -49,6 +50,20 @@ def ros_domain_id() -> Iterator[int]:
             yield domain
             return
     pytest.fail("every ROS domain is taken by another test run")
+
+
+@pytest.fixture(scope="session")
+def ros_domain_id() -> Iterator[int]:
+    """A ROS domain that no other test run on this machine uses at the same time."""
+    with _domain() as domain:
+        yield domain
+
+
+@pytest.fixture(scope="session")
+def web_domain_id() -> Iterator[int]:
+    """Another one: the live page's node and recording go on from test to test, and must not be seen by others."""
+    with _domain() as domain:
+        yield domain
 
 
 @pytest.fixture

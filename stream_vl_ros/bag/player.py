@@ -13,7 +13,8 @@ from stream_vl_ros.bag.outlet import Outlet
 from stream_vl_ros.bag.play_clock import PlayClock
 from stream_vl_ros.bag.play_events import Listener, Result, Sent, Started
 from stream_vl_ros.bag.play_options import PlayOptions
-from stream_vl_ros.bag.reader import BagReader, Message, Topic
+from stream_vl_ros.bag.reader import Message, Topic
+from stream_vl_ros.bag.recording import Recording
 from stream_vl_ros.bag.rounds import Span, rounds
 from stream_vl_ros.bag.schedule import Lateness, Schedule
 from stream_vl_ros.errors import BagError
@@ -33,7 +34,7 @@ class Player:
     """Replays topics of a bag through a node of the caller. Needs ROS."""
 
     def __init__(
-        self, node: Node, bag: BagReader, topics: Sequence[Topic], options: PlayOptions, listener: Listener
+        self, node: Node, bag: Recording, topics: Sequence[Topic], options: PlayOptions, listener: Listener
     ) -> None:
         """Create the publishers.
 
@@ -151,7 +152,7 @@ class Player:
         return True
 
 
-def _span(bag: BagReader, topics: Sequence[Topic], options: PlayOptions) -> tuple[int, Span]:
+def _span(bag: Recording, topics: Sequence[Topic], options: PlayOptions) -> tuple[int, Span]:
     """Log time of the first image, and what is to be replayed."""
     names = ", ".join(topic.name for topic in topics)
     first = next(bag.messages(*topics), None)

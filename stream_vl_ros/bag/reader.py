@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
 from stream_vl_ros.bag.cdr import read_stamp
 from stream_vl_ros.bag.salvage import describe_damage
+from stream_vl_ros.bag.serialized import typestore
 from stream_vl_ros.errors import BagError
 
 if TYPE_CHECKING:
-    from rosbags.typesys.store import Typestore
     from typing_extensions import Self
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -205,16 +203,10 @@ class BagReader:
 
     def decode(self, topic: Topic, message: Message) -> object:
         """The message as an object with the fields of its ROS type; array fields are numpy arrays."""
-        return _types().deserialize_cdr(message.data, topic.msgtype)
+        return typestore().deserialize_cdr(message.data, topic.msgtype)
 
     def _rate(self, count: int) -> float:
         return (count - 1) / (self.duration / 1e9) if count > 1 and self.duration > 0 else 0.0
-
-
-@cache
-def _types() -> Typestore:
-    # It writes the code for a type when it meets it first.
-    return get_typestore(Stores.ROS2_JAZZY)
 
 
 def _listed(topics: tuple[Topic, ...]) -> str:

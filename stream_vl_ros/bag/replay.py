@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from stream_vl_ros.bag.play_options import CLOCK_HZ, PlayOptions
-from stream_vl_ros.bag.reader import BagReader, Topic
+from stream_vl_ros.bag.reader import Topic
+from stream_vl_ros.bag.recording import Recording, open_recording
 from stream_vl_ros.bag.reporting import make_report
 from stream_vl_ros.errors import BagError, ConfigError, StreamVLError
 
@@ -21,10 +22,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="replay",
-        description="Replay the images of a rosbag2 recording over DDS, with their recorded timing.",
+        description="Replay the images of a rosbag2 recording or a video file over DDS, with their recorded timing.",
         epilog="Both sides need FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA for images above 512 KiB with best effort.",
     )
-    p.add_argument("bag", metavar="BAG", help="bag folder, or one .mcap or .db3 file")
+    p.add_argument("bag", metavar="BAG", help="bag folder, one .mcap or .db3 file, or a video file")
     which = p.add_mutually_exclusive_group()
     which.add_argument(
         "--topic",
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0 at the end of the bag and after Ctrl-C."""
     args = parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
-        with BagReader(args.bag) as bag:
+        with open_recording(args.bag) as bag:
             topics = _topics(bag, args)
             return _play(bag, topics, _options(args, topics), args)
     except StreamVLError as err:
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _topics(bag: BagReader, args: argparse.Namespace) -> tuple[Topic, ...]:
+def _topics(bag: Recording, args: argparse.Namespace) -> tuple[Topic, ...]:
     if args.all_topics:
         return bag.filled_image_topics()
     if not args.topic:
@@ -156,7 +157,7 @@ def _options(args: argparse.Namespace, topics: tuple[Topic, ...]) -> PlayOptions
     )
 
 
-def _play(bag: BagReader, topics: tuple[Topic, ...], options: PlayOptions, args: argparse.Namespace) -> int:
+def _play(bag: Recording, topics: tuple[Topic, ...], options: PlayOptions, args: argparse.Namespace) -> int:
     try:
         import rclpy
         from rclpy.signals import SignalHandlerOptions

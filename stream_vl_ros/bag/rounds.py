@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stream_vl_ros.bag.cdr import NANOSECONDS
-from stream_vl_ros.bag.reader import BagReader, Message, Topic
+from stream_vl_ros.bag.reader import Message, Topic
+from stream_vl_ros.bag.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Span:
     stop: int | None = None
 
 
-def rounds(bag: BagReader, topics: Sequence[Topic], span: Span, *, loop: bool) -> Iterator[tuple[Message, int]]:
+def rounds(bag: Recording, topics: Sequence[Topic], span: Span, *, loop: bool) -> Iterator[tuple[Message, int]]:
     """Messages of `span`, each with the nanoseconds by which its round is later than the first one.
 
     With `loop` the span must hold a message.

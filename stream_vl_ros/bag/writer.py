@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
-from stream_vl_ros.bag.cdr import NANOSECONDS
+from stream_vl_ros.bag.serialized import IMAGE, serialized_image, typestore
 from stream_vl_ros.errors import BagError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-IMAGE = "sensor_msgs/msg/Image"
 Encoding = Literal["rgb8", "bgr8"]
 Storage = Literal["mcap", "sqlite3"]
 _PLUGINS = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -86,7 +84,6 @@ class ImageBagWriter:
             self._scratch = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
         except OSError as err:
             raise BagError(f"Cannot write a bag at {str(self.path)!r}: {err.strerror}.") from err
-        self._store = get_typestore(Stores.ROS2_JAZZY)
         self._writer = Writer(
             self._scratch / self.path.name, version=_METADATA_VERSION, storage_plugin=_PLUGINS[self._storage]
         )
@@ -95,7 +92,7 @@ class ImageBagWriter:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
         self._connection = self._writer.add_connection(
-            self._topic, IMAGE, typestore=self._store, offered_qos_profiles=[_RELIABLE]
+            self._topic, IMAGE, typestore=typestore(), offered_qos_profiles=[_RELIABLE]
         )
         return self
 
@@ -116,21 +113,7 @@ class ImageBagWriter:
             )
         if stamp < self._last:
             raise BagError(f"Picture {self.count} has stamp {stamp} ns, before its predecessor's {self._last} ns.")
-        height, width, _ = pixels.shape
-        types = self._store.types
-        seconds, nanoseconds = divmod(stamp, NANOSECONDS)
-        message = types[IMAGE](
-            header=types["std_msgs/msg/Header"](
-                stamp=types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds), frame_id=self._frame_id
-            ),
-            height=height,
-            width=width,
-            encoding=self._encoding,
-            is_bigendian=0,
-            step=3 * width,
-            data=np.ascontiguousarray(pixels).reshape(-1),
-        )
-        data = self._store.serialize_cdr(message, IMAGE)
+        data = serialized_image(pixels, stamp, self._frame_id, self._encoding)
         try:
             self._writer.write(self._connection, stamp if log_time is None else log_time, data)
         except OSError as err:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
 import signal
 import sys
 import tempfile
@@ -14,6 +12,7 @@ from types import FrameType
 
 from stream_vl_ros.bag.reader import BagReader
 from stream_vl_ros.demo.errors import DemoError
+from stream_vl_ros.demo.installed import environment, node_command, parameter
 from stream_vl_ros.demo.questions import DEMO_BAG, spread_over
 from stream_vl_ros.demo.records import problems
 from stream_vl_ros.demo.session import RANDOM_WARNING, Plan, Session
@@ -21,8 +20,6 @@ from stream_vl_ros.demo.timeline import Timeline
 from stream_vl_ros.errors import StreamVLError
 
 BAG = Path(__file__).resolve().parents[1] / "data" / "demo_bag"
-# Linux hands out ports from 32768 on, which is where domains above 101 begin.
-_DOMAINS = range(20, 100)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +89,7 @@ def _run(args: argparse.Namespace, timeline: Timeline) -> int:
         plan = _plan(args, logs)
         timeline.say(f"bag      {plan.bag}")
         timeline.say(f"topic    {plan.topic}, {plan.images} images, {plan.seconds:.1f} s, replayed {plan.rate:g} x")
-        session = Session(plan, _environment(), timeline)
+        session = Session(plan, environment(), timeline)
         try:
             session.run()
         except DemoError:
@@ -133,8 +130,8 @@ def _plan(args: argparse.Namespace, logs: Path) -> Plan:
         questions=questions,
         model=args.model,
         device=args.device,
-        node=_node_command(),
-        node_parameters=dict(_parameter(text) for text in args.parameters),
+        node=node_command(),
+        node_parameters=dict(parameter(text) for text in args.parameters),
         rate=args.rate,
         answer_timeout=args.timeout,
         load_timeout=args.load_timeout,
@@ -142,39 +139,3 @@ def _plan(args: argparse.Namespace, logs: Path) -> Plan:
         max_new_tokens=args.max_new_tokens,
         logs=logs,
     )
-
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition(":=")
-    if not (name and sign):
-        raise DemoError(f"-p {text!r} is not a parameter; write NAME:=VALUE, such as target_fps:=4.0.")
-    return name, value
-
-
-def _node_command() -> tuple[str, ...]:
-    """The node as it was installed."""
-    built = importlib.util.find_spec("stream_vl_ros.srv")
-    try:
-        from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-    except ImportError as err:
-        raise DemoError(
-            f"ROS 2 is not there: {err}. Run `make demo`, or source ROS 2 and the workspace first."
-        ) from err
-    try:
-        node = Path(get_package_prefix("stream_vl_ros")) / "lib" / "stream_vl_ros" / "stream_vl_node"
-    except PackageNotFoundError:
-        node = None
-    if built is None or node is None or not node.exists():
-        raise DemoError("The package is not built. Run `make demo`, or `colcon build` and source its setup file first.")
-    return sys.executable, str(node)
-
-
-def _environment() -> dict[str, str]:
-    """The processes' environment: apart from other ROS systems, and fit for large images, unless the user decided."""
-    return {
-        "ROS_DOMAIN_ID": str(_DOMAINS[os.getpid() % len(_DOMAINS)]),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA",
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-    }

@@ -179,3 +179,22 @@ def test_real_footage(footage: Callable[[str], Path], tmp_path: Path, watching: 
     assert [i["stamp"] for i in images] == [ORIGIN + i * 100_000_000 for i in range(20)]
     assert _span(images) / 1.9 == pytest.approx(1.0, rel=0.15)
     assert events[-1]["published"] == 20
+
+
+def test_a_video_file_is_replayed_as_it_is(footage, watching, replay):
+    with watching("/street") as watcher:
+        events, done = replay(footage("carphone"), "--to", "/street", "--duration", "1.5")
+        assert done.returncode == 0, done.stderr
+        images = watcher.settle(events[-1]["published"])
+    # 30 frames a second are too many.
+    assert len(images) == events[-1]["published"] in (22, 23)
+    stamps = [event["stamp"] for event in events if event["event"] == "sent"]
+    assert abs(stamps[0] - time.time_ns()) < 120e9
+    assert np.diff(stamps).mean() == pytest.approx(1e9 / 15, rel=0.03)
+
+
+def test_a_video_file_that_is_none(tmp_path, replay):
+    (tmp_path / "street.mp4").write_bytes(b"no video")
+    _, done = replay(tmp_path / "street.mp4", wait=False)
+    assert done.returncode == 1
+    assert "cannot be opened as a video" in done.stderr and "Traceback" not in done.stderr

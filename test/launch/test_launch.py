@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter, Value
+from stream_vl_ros.web import options
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
@@ -367,7 +369,60 @@ class TestMultiCamera:
         assert interrupt(running)[0] == 0
 
 
-@pytest.mark.parametrize("name", ["replay", "multi_camera"])
+served = [
+    *launched,
+    pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="the web packages are not installed"),
+]
+
+
+class TestWeb:
+    """`ros2 launch` with web.launch.py: the node and its live page, or the page alone."""
+
+    pytestmark = served
+    file = LAUNCH_FILE.with_name("web.launch.py")
+
+    def test_shows_every_argument(self, start: Start) -> None:
+        running = start("ros2", "launch", str(self.file), "--show-args")
+        assert running.process.wait(START_TIMEOUT) == 0
+        names = set(re.findall(r"'(\w+)':\n", running.output()))
+        assert {p.name for p in options.PARAMETERS} | {"params_file", "namespace", "node_name"} | set(DEFAULTS) <= names
+        assert all(p.description in running.output() for p in options.PARAMETERS if p.name != "node")
+
+    def test_starts_node_and_page(self, start: Start) -> None:
+        running = start(
+            "ros2", "launch", str(self.file), "port:=0", "model:=random", "namespace:=robot", "node_name:=eyes"
+        )
+        running.wait_for("active, watching /camera/image_raw")
+        address = running.wait_for(r"the live page is at (\S+)")[1]
+        with urllib.request.urlopen(address, timeout=10) as page:
+            assert b"<title>stream_vl live</title>" in page.read()
+        code, seconds = interrupt(running)
+        assert code == 0
+        assert "Traceback" not in running.output()
+        assert "escalating" not in running.output(), f"{seconds:.1f} s"
+
+    def test_starts_the_page_alone(self, start: Start) -> None:
+        running = start("ros2", "launch", str(self.file), "port:=0", "node:=false")
+        running.wait_for("the live page is at")
+        assert "stream_vl_node" not in running.output()
+        assert interrupt(running)[0] == 0
+
+    @pytest.mark.parametrize(
+        ("argument", "reason"),
+        [
+            ("port:=many", "launch argument port:=many"),
+            ("port:=70000", "must be at most 65535"),
+            ("node:=maybe", "maybe"),
+        ],
+    )
+    def test_wrong_value_is_one_clear_error(self, start: Start, argument: str, reason: str) -> None:
+        running = start("ros2", "launch", str(self.file), argument)
+        assert running.process.wait(START_TIMEOUT) == 1
+        assert reason in running.output()
+        assert "process started" not in running.output()
+
+
+@pytest.mark.parametrize("name", ["replay", "multi_camera", "web"])
 def test_the_other_launch_files_compile(name: str) -> None:
     file = LAUNCH_FILE.with_name(f"{name}.launch.py")
     compile(file.read_text(), str(file), "exec")

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 import stream_vl_ros
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENT_FILES = ("requirements.txt", "requirements-ros.txt", "requirements-dev.txt")
+REQUIREMENT_FILES = ("requirements.txt", "requirements-ros.txt", "requirements-web.txt", "requirements-dev.txt")
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
 
 
@@ -121,6 +121,14 @@ def test_pip_asks_for_what_the_engine_requires() -> None:
     bounded = {r.name: r.specifier for r in requirements("requirements.txt") if r.specifier}
     assert bounded == {name: declared[name].specifier for name in bounded} and "transformers" in bounded
     assert not declared["transformers"].specifier.contains("6.0.0")
+
+
+def test_the_web_extra_is_what_its_file_lists() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {Requirement(line).name for line in extras["web"]} == {r.name for r in requirements("requirements-web.txt")}
+    for line in extras["web"]:
+        assert Requirement(line).specifier.contains(pins()[canonicalize_name(Requirement(line).name)])
 
 
 def test_constraints_pin_all_that_the_requirements_bring_in() -> None:

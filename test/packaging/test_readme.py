@@ -10,6 +10,7 @@ import pytest
 from stream_vl_ros.ros import stream_parameters, watch_parameters
 from stream_vl_ros.ros.encodings import ENCODINGS
 from stream_vl_ros.ros.parameters import markdown
+from stream_vl_ros.web import options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -29,6 +30,11 @@ def test_every_interface_is_in_the_table(kind):
 def test_the_table_of_watch_parameters_is_the_nodes():
     table = re.search(r"<!-- watches: .*? -->\n(.*?)\n<!-- end of watches -->", README, re.DOTALL)
     assert table is not None and table.group(1) == watch_parameters.markdown()
+
+
+def test_the_table_of_web_parameters_is_the_pages():
+    table = re.search(r"<!-- web: .*? -->\n(.*?)\n<!-- end of web -->", README, re.DOTALL)
+    assert table is not None and table.group(1) == options.markdown()
 
 
 def test_the_table_of_stream_parameters_is_the_nodes():
