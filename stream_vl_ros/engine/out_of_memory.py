@@ -54,11 +54,20 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def device_memory(device: torch.device) -> str:
-    """Free and total memory of the device in words."""
+def memory_use(device: torch.device) -> tuple[int, int]:
+    """Bytes in use by all processes, and bytes altogether, of a GPU's memory or of the host's."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return f"{device} has {free / MIB:.0f} of {total / MIB:.0f} MiB free"
+        return total - free, total
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line)
-    available, whole = (int(fields[name].split()[0]) / 1024 for name in ("MemAvailable", "MemTotal"))
-    return f"the host has {available:.0f} of {whole:.0f} MiB available"
+    available, total = (int(fields[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))
+    return total - available, total
+
+
+def device_memory(device: torch.device) -> str:
+    """Free and total memory of the device in words."""
+    used, total = memory_use(device)
+    free, whole = (total - used) / MIB, total / MIB
+    if device.type == "cuda":
+        return f"{device} has {free:.0f} of {whole:.0f} MiB free"
+    return f"the host has {free:.0f} of {whole:.0f} MiB available"

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_vl_ros.action import AskStream
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.loader import LoadedModel, load_model
+from stream_vl_ros.engine.out_of_memory import memory_use
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.reconfigured import Reconfigured
 from stream_vl_ros.engine.runner import EngineRunner
@@ -196,6 +197,7 @@ class Session:
         message.model = self.model.name
         message.device = str(self.model.adapter.device)
         message.dtype = str(self.model.adapter.dtype).removeprefix("torch.")
+        message.device_memory_used, message.device_memory_total = memory_use(self.model.adapter.device)
         return message
 
     @property

@@ -13,6 +13,7 @@ _SHOWN = (
     "time_jumps_back", "time_gaps", "frame_width", "frame_height", "cache_tokens", "cache_bytes", "evicted_frames",
     "evicted_tokens", "chunks", "last_chunk_time", "mean_chunk_time", "questions_asked", "questions_answered",
     "questions_failed", "questions_active", "watches", "last_watch_time", "mean_watch_time", "model", "device", "dtype",
+    "device_memory_used", "device_memory_total",
 )  # fmt: skip
 
 

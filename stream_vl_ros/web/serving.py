@@ -7,15 +7,13 @@ import contextlib
 import os
 import socket
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import uvicorn
 from fastapi import FastAPI
 from rclpy.node import Node
 
 from stream_vl_ros.errors import WebError
-from stream_vl_ros.web import machine
 from stream_vl_ros.web.app import Parts, make_app
 from stream_vl_ros.web.board import Board
 from stream_vl_ros.web.desk import Desk
@@ -28,7 +26,6 @@ from stream_vl_ros.web.store import Store
 from stream_vl_ros.web.viewers import Viewers
 
 _TICK = 0.5
-_MEMORY_EVERY = 5.0
 # What a page sends is small; recordings do not come this way.
 _MESSAGE_BYTES = 65536
 _SHUTDOWN = 1
@@ -84,10 +81,8 @@ async def serve(options: WebOptions, node: Node, listener: socket.socket) -> Non
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         robot.start(desk)
         ticking = asyncio.create_task(_tick(desk))
-        measuring = asyncio.create_task(_measure(board))
         yield
         ticking.cancel()
-        measuring.cancel()
         await replays.close()
         await asyncio.to_thread(robot.close)
         video.close()
@@ -133,10 +128,3 @@ async def _tick(desk: Desk) -> None:
     while True:
         desk.tick()
         await asyncio.sleep(_TICK)
-
-
-async def _measure(board: Board) -> None:
-    while True:
-        found: Mapping[str, Any] = await machine.memory()
-        board.put("machine", dict(found))
-        await asyncio.sleep(_MEMORY_EVERY)

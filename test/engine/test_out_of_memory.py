@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from stream_vl_ros.engine.out_of_memory import device_memory, is_out_of_memory, with_room
+from stream_vl_ros.engine.out_of_memory import device_memory, is_out_of_memory, memory_use, with_room
 from stream_vl_ros.errors import MemoryFullError
 
 
@@ -62,6 +62,8 @@ def test_other_errors_are_not_tried_again():
 
 def test_memory_in_words():
     assert "MiB available" in device_memory(torch.device("cpu"))
+    used, total = memory_use(torch.device("cpu"))
+    assert 0 < used < total
 
 
 @pytest.mark.gpu

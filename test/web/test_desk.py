@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from stream_vl_ros.errors import ConfigError, WebError
-from stream_vl_ros.web import machine
 from stream_vl_ros.web.board import Board
 from stream_vl_ros.web.desk import Desk, Inquiry
 from stream_vl_ros.web.exports import to_csv, to_json
@@ -93,6 +92,7 @@ STATUS: dict[str, Any] = {
     "mean_chunk_time": 0.03, "questions_asked": 3, "questions_answered": 3, "questions_failed": 0,
     "questions_active": 0, "watches": 0, "last_watch_time": 0.0, "mean_watch_time": 0.0, "cache_signature": "",
     "model": "tiny", "device": "cpu", "dtype": "float32",
+    "device_memory_used": 1 << 30, "device_memory_total": 4 << 30,
 }  # fmt: skip
 RESULT: dict[str, Any] = {
     "success": True, "answer": "a red circle", "scores": [], "error": "", "remembered": False, "first_stamp": SECOND,
@@ -434,10 +434,3 @@ class TestOptions:
         (tmp_path / "p").write_text("\n")
         with pytest.raises(ConfigError, match="first line is empty"):
             web_options({"password_file": str(tmp_path / "p")}, {})
-
-
-def test_memory_of_the_machine():
-    assert machine.parse_meminfo("MemTotal: 100 kB\nMemAvailable: 40 kB\nOdd\n") == (61440, 102400)
-    assert machine.parse_meminfo("") is None
-    gpus = machine.parse_gpus("NVIDIA H100, 80GB, 1024, 81559\nbroken\nX, [N/A], 3\n")
-    assert gpus == [["NVIDIA H100, 80GB", 1 << 30, 81559 << 20]]

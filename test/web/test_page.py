@@ -258,7 +258,7 @@ def test_numbers(page):
         lambda: "2.0/s" in text(page.locator("#frames-list")) or "4.0/s" in text(page.locator("#frames-list")), "rates"
     )
     assert re.search(r"Tokens\d", text(page.locator("#memory-list")))
-    assert "MiB" in text(page.locator("#memory-list")) and "Host memory" in text(page.locator("#memory-list"))
+    assert "MiB" in text(page.locator("#memory-list")) and "Device memory" in text(page.locator("#memory-list"))
     until(lambda: "% of 2:00 min" in text(page.locator("#memory-words")), "the budget is known")
     assert "least important" in text(page.locator("#memory-words"))
 

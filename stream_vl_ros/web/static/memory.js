@@ -38,7 +38,8 @@ function show() {
     ["Video held", status.first_stamp ? duration(held) : "none", status.first_stamp ? `${clock(status.first_stamp)} to ${clock(status.last_stamp)}` : ""],
     ["Forgotten", `${count(status.evicted_frames)} frames, ${count(status.evicted_tokens)} tokens`],
     ...(status.time_jumps_back || status.time_gaps ? [["Time jumps", `${status.time_jumps_back} back, ${status.time_gaps} ahead`]] : []),
-    ...machine(status),
+    ...(status.device_memory_total ? [["Device memory", `${mib(status.device_memory_used)} of ${mib(status.device_memory_total)}`,
+      `of ${status.device === "cpu" ? "the node's host" : status.device}, all processes together`]] : []),
   ]);
   const kinds = [["ingested", "frames_ingested"], ["skipped", "frames_skipped"], ["waiting", "frames_waiting"], ["dropped", "frames_dropped"]];
   const frames = byId("frames-bar");
@@ -66,14 +67,6 @@ function show() {
   ]);
 }
 
-function machine(status) {
-  const memory = link.get("machine");
-  if (!memory) return [];
-  const rows = status.device.startsWith("cuda") ? memory.gpus.map(([name, used, total]) => ["GPU memory", `${mib(used)} of ${mib(total)}`, name]) : [];
-  if (memory.host) rows.push(["Host memory", `${mib(memory.host[0])} of ${mib(memory.host[1])}`, "of the machine that serves this page, all processes together"]);
-  return rows;
-}
-
 function dropped(status) {
   const reasons = status.drops.map(([reason, number]) => `${reason.replaceAll("_", " ")} ${count(number)}`);
   return reasons.length ? `${count(status.frames_dropped)}: ${reasons.join(", ")}` : count(status.frames_dropped);
@@ -87,6 +80,5 @@ function median(values) {
 export function startMemory() {
   link.on("stream/", show);
   link.on("entry/", show);
-  link.on("machine", show);
   onCamera(show);
 }
