@@ -46,8 +46,8 @@ def chunks(bench: Bench) -> Section:
     faster = per_frame[small] / per_frame[best]
     section.findings.append(
         f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame, {faster:.2f} times as fast as "
-        f"chunks of {small:g}. Larger ones gain less than 5 % and frames wait longer for them to fill, here up to "
-        f"{(best - 1) / 2:.1f} s at 2 fps. A question sees frames that wait all the same, and encodes them then."
+        f"chunks of {small:g}; no larger one that was tried is faster by 5 % or more. A frame waits up to "
+        f"{(best - 1) / 2:.1f} s for such a chunk to fill at 2 fps; a question sees waiting frames, and encodes them then."
     )
     new, old = (section.at(m, "stream", best) for m in ("first chunk", "later chunks"))
     if new and old:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.findings import pairs_in_words, speed_in_words
 from stream_vl_ros.report.ladder import compare, record
-from stream_vl_ros.report.material import footage
+from stream_vl_ros.report.material import LONGEST, footage
 from stream_vl_ros.report.points import merged
 from stream_vl_ros.report.results import Section
 
@@ -42,6 +42,8 @@ def ladder(bench: Bench) -> Section:
         else "Native may allocate all that the device has.",
     )
     clip = next(bench.material.clips(1, max(plan.lengths)))
+    if bench.material.known and len(clip) > LONGEST:
+        section.text += f" Beyond {LONGEST} frames a clip repeats: answers are compared, not judged."
     outcome = compare(
         bench.sides,
         clip,

@@ -31,7 +31,7 @@ def markdown(results: Results) -> str:
     lines += [
         "",
         f"({environment['device']}, {environment['threads']} threads, torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {results.model}, float32.) {results.section('pair').findings[0]} "
+        f"{versions['transformers']}, {results.model}, float32.) {length.text} {results.section('pair').findings[0]} "
         + " ".join(
             f"{series.capitalize()}: {fps:.0f} frames per second without backlog." for series, fps in highest.items()
         ),
