@@ -47,7 +47,7 @@ def chunks(bench: Bench) -> Section:
     section.findings.append(
         f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame, {faster:.2f} times as fast as "
         f"chunks of {small:g}; no larger one that was tried is faster by 5 % or more. A frame waits up to "
-        f"{(best - 1) / 2:.1f} s for such a chunk to fill at 2 fps; a question sees waiting frames, and encodes them then."
+        f"{(best - 1) / 2:.1f} s for it to fill at 2 fps; a question sees waiting frames, and encodes them then."
     )
     new, old = (section.at(m, "stream", best) for m in ("first chunk", "later chunks"))
     if new and old:
