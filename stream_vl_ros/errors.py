@@ -77,8 +77,9 @@ class NativeOOMError(StreamVLError):
     Attributes:
         allocated: bytes that it held when it failed, weights included.
         asked: bytes that it asked for then; None where the allocator does not say.
+        before: bytes that were held before it began.
     """
 
-    def __init__(self, message: str, *, allocated: int, asked: int | None) -> None:
+    def __init__(self, message: str, *, allocated: int, asked: int | None, before: int = 0) -> None:
         super().__init__(message)
-        self.allocated, self.asked = allocated, asked
+        self.allocated, self.asked, self.before = allocated, asked, before

@@ -75,17 +75,23 @@ class NativeModel:
         *,
         text_base: str = "transformers",
         patch_times: Sequence[Sequence[float]] | None = None,
+        position_ids: Tensor | None = None,
         streamer: Any = None,
     ) -> NativeAnswer:
         """Greedy answer to prepared inputs.
 
         `text_base` ``"transformers"`` leaves all positions to the installed transformers; ``"trained"`` passes
         positions that place text after each video at the largest position + 1, for videos of irregular cadence with
-        the `patch_times` that `trained_positions` takes. `streamer` is transformers' own: it gets each token at once.
+        the `patch_times` that `trained_positions` takes. `position_ids` are used instead, if given. `streamer` is
+        transformers' own: it gets each token at once.
         """
         # State that an earlier call left on the model changes the positions of this one.
         self.model.model.rope_deltas = None
-        extra = {} if text_base == "transformers" else {"position_ids": self.trained_positions(inputs, patch_times)}
+        extra = {}
+        if position_ids is not None:
+            extra["position_ids"] = position_ids
+        elif text_base != "transformers":
+            extra["position_ids"] = self.trained_positions(inputs, patch_times)
         with torch.inference_mode():
             output = self.model.generate(
                 **inputs,

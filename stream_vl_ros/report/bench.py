@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stream_vl_ros.engine import StreamConfig
-from stream_vl_ros.errors import NativeOOMError, ReportError
+from stream_vl_ros.errors import MemoryFullError, NativeOOMError, ReportError
 from stream_vl_ros.report.ladder import strides
 from stream_vl_ros.report.material import Material
 from stream_vl_ros.report.points import points
@@ -28,8 +28,8 @@ class Plan:
         questions: asked at once.
         budgets: shares of the full cache.
         frames: of clips where something else varies.
-        ladder, cap: frame strides, and MiB that native may allocate in the ladder.
-        curve_cap: MiB that native may allocate in the curve over length; 0 for what the device has.
+        ladder, cap: frame strides, and MiB that either side may allocate in the ladder.
+        curve_cap: MiB that either side may allocate in the curve over length; 0 for what the device has.
         seconds: of each trial of the highest frame rate.
 
     Raises:
@@ -88,9 +88,21 @@ class Bench:
             self.cold.append(self.sides.ask_stream(clip, clip.questions[0], self.config()).chunks[0])
             self.sides.ask_native(clip, clip.questions[0])
 
-    def streamed(self, section: Section, x: float, clips: Sequence[Clip], config: StreamConfig) -> None:
-        """One place of a curve, by the stream: every clip once, every question of it."""
+    def streamed(
+        self, section: Section, x: float, clips: Sequence[Clip], config: StreamConfig, cap: float = 0.0
+    ) -> None:
+        """One place of a curve, by the stream: every clip once, every question of it.
+
+        If memory runs out the section has the rung, and no points.
+        """
         runs: list[Run] = []
+        if cap:  # it shows that there is room; times are taken without
+            try:
+                self.sides.ask_stream(clips[0], clips[0].questions[0], config, cap)
+            except MemoryFullError as error:
+                section.rungs.append(Rung(clips[0].about(), "stream", 1, len(clips[0]), False, str(error)))
+                self.say(str(error))
+                return
         for clip in clips:
             before = self.sides.gauge.reset()
             stream, chunks = self.sides.watch(clip, config)

@@ -10,7 +10,7 @@ from stream_vl_ros.report.results import Section
 
 def length(bench: Bench) -> Section:
     plan = bench.plan
-    cap = f" Native may allocate {plan.curve_cap:g} MiB beyond what is held." if plan.curve_cap else ""
+    cap = f" Either may allocate {plan.curve_cap:g} MiB beyond what is held." if plan.curve_cap else ""
     section = Section(
         "length",
         "Length of the video",
@@ -21,13 +21,13 @@ def length(bench: Bench) -> Section:
     alive = True
     for frames in plan.lengths:
         clips = list(bench.material.clips(plan.clips if frames <= LONGEST else 1, frames))
-        bench.streamed(section, frames, clips, bench.config())
+        bench.streamed(section, frames, clips, bench.config(), plan.curve_cap)
         alive = alive and bench.native(section, frames, clips, plan.curve_cap)
         bench.say(f"{frames} frames: {first_in_words(section, frames)}")
     section.findings += growth_in_words(section)
     if not alive:
-        reached = max((p.x for p in section.of("first token", "native")), default=0)
-        section.findings.append(f"Native inference ends at {reached:g} frames here; streaming went on to {frames}.")
+        ends = [max((p.x for p in section.of("first token", s)), default=0) for s in ("native", "stream")]
+        section.findings.append(f"Native inference ends at {ends[0]:g} frames here; streaming went on to {ends[1]:g}.")
     return section
 
 

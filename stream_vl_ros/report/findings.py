@@ -43,10 +43,11 @@ def growth_in_words(section: Section) -> list[str]:
                 f"First token, {series}: {some[0].median:.1f} ms at {some[0].x:g} {section.axis}, "
                 f"{some[-1].median:.1f} ms at {some[-1].x:g}."
             )
-    ours, theirs = section.of("accuracy", "stream"), section.of("accuracy", "native")
-    if ours and theirs:
-        a, b = (sum(p.median for p in some) / len(some) for some in (ours, theirs))
-        said.append(f"Accuracy over all of them: {a:.1f} % streaming, {b:.1f} % native.")
+    ours, theirs = ({p.x: p.median for p in section.of("accuracy", s)} for s in ("stream", "native"))
+    both = sorted(ours.keys() & theirs.keys())
+    if both:
+        a, b = (sum(some[x] for x in both) / len(both) for some in (ours, theirs))
+        said.append(f"Accuracy over the {len(both)} places that both reached: {a:.1f} % streaming, {b:.1f} % native.")
     return said
 
 

@@ -87,9 +87,8 @@ class Gauge:
         """Let no more than this be allocated beyond what is held now; 0 for no cap.
 
         Allocations beyond it fail as they do on a device that is full. On the CPU it is the address space of the
-        process (RLIMIT_AS) that may not grow further. What was freed earlier is counted in, but cannot be kept from
-        being used where it is more than the cap. oneDNN is off meanwhile: it takes memory for code, and does not
-        recover where there is none. So measure no times under a cap.
+        process (RLIMIT_AS) that may not grow further; what was freed earlier may be used besides. oneDNN is off
+        meanwhile: it takes memory for code, and does not recover where there is none. So measure no times under a cap.
 
         Raises:
             ConfigError: for less than 0.
@@ -112,8 +111,7 @@ class Gauge:
             gc.collect()
             trim()
             soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-            more = max(0, round(mib * MIB) - _mallinfo().fordblks)
-            resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + more, hard))
+            resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + round(mib * MIB), hard))
             flags = torch.backends.mkldnn.set_flags(False)
             try:
                 yield

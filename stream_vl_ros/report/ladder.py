@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from stream_vl_ros.engine import StreamConfig
 from stream_vl_ros.engine.units import MIB
-from stream_vl_ros.errors import NativeOOMError, ReportError
+from stream_vl_ros.errors import MemoryFullError, NativeOOMError, ReportError
 from stream_vl_ros.report.points import points
 from stream_vl_ros.report.results import Rung, Said, Section
 from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
@@ -21,10 +21,11 @@ class Outcome:
 
     Attributes:
         rungs: every attempt, in order.
-        stream: runs of the stream by stride; each stride that was tried has them.
+        stream: runs of the stream, by stride, where it had memory enough.
         native: runs of native inference at the stride of the fair pair.
         fair: the first stride at which both ran.
         failures: native's, by stride.
+        cap: MiB that either side was given, 0 for what the device has.
     """
 
     rungs: list[Rung] = field(default_factory=list)
@@ -32,6 +33,7 @@ class Outcome:
     native: list[Run] = field(default_factory=list)
     fair: int = 0
     failures: dict[int, NativeOOMError] = field(default_factory=dict)
+    cap: float = 0.0
 
 
 def strides(ladder: Sequence[int], frames: int) -> Iterator[int]:
@@ -65,12 +67,14 @@ def compare(
 ) -> Outcome:
     """Let both sides answer; where native runs out of memory, free it and try again with fewer frames.
 
+    Both have the same cap. It only shows whether there is room: times are taken without one.
+
     Args:
         sides: the model, as both run it.
         clip: the frames.
         question: asked at their end.
         ladder: frame strides that are tried in turn; after the last one the stride doubles.
-        cap: MiB that native may allocate beyond what is held, 0 for what the device has.
+        cap: MiB that either side may allocate beyond what is held, 0 for what the device has.
         repeats: runs of each side at the fair stride.
         config: of the stream.
         say: told every attempt in a line.
@@ -79,9 +83,9 @@ def compare(
         The outcome, with a fair pair in it.
 
     Raises:
-        ReportError: if native ran at no stride at all.
+        ReportError: if both ran at no stride at all.
     """
-    outcome = Outcome()
+    outcome = Outcome(cap=cap)
 
     def note(side: str, stride: int, part: Clip, ran: bool, words: str) -> None:
         outcome.rungs.append(Rung(clip.about(), side, stride, len(part), ran, words))
@@ -89,25 +93,29 @@ def compare(
 
     for stride in strides(ladder, len(clip)):
         part = clip.every(stride)
-        run = sides.ask_stream(part, question, config)
-        outcome.stream[stride] = [run]
-        note("stream", stride, part, True, _reached(run))
         try:
-            if cap:  # it shows that there is room; times are taken without
+            if cap:
+                sides.ask_stream(part, question, config, cap)
+            outcome.stream[stride] = [sides.ask_stream(part, question, config)]
+        except MemoryFullError as error:
+            note("stream", stride, part, False, str(error))
+        else:
+            note("stream", stride, part, True, _reached(outcome.stream[stride][0]))
+        try:
+            if cap:
                 sides.ask_native(part, question, cap)
-            native = [sides.ask_native(part, question)]
+            native = [sides.ask_native(part, question) for _ in range(repeats)]
         except NativeOOMError as error:
             outcome.failures[stride] = error
             note("native", stride, part, False, str(error))
             continue
-        while len(native) < repeats:
-            native.append(sides.ask_native(part, question))
-        outcome.fair, outcome.native = stride, native
-        outcome.stream[stride] += [sides.ask_stream(part, question, config) for _ in range(repeats - 1)]
         note("native", stride, part, True, _reached(native[0]))
-        return outcome
+        if stride in outcome.stream:
+            outcome.fair, outcome.native = stride, native
+            outcome.stream[stride] += [sides.ask_stream(part, question, config) for _ in range(repeats - 1)]
+            return outcome
     raise ReportError(
-        f"native inference ran out of memory at every stride over {clip.about()}"
+        f"one side or both ran out of memory at every stride over {clip.about()}"
         + (f" with a cap of {cap:g} MiB; give it more" if cap else "; take a smaller model or smaller pictures")
     )
 
@@ -132,13 +140,17 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
     same = sum(a.ids == b.ids for a, b in zip(stream, native, strict=True))
     frames = len(clip.every(outcome.fair))
     said = []
-    if outcome.failures:
-        first = min(outcome.failures)
-        error = outcome.failures[first]
+    alone = [stride for stride in outcome.failures if stride in outcome.stream]
+    if alone:
+        first = min(alone)
+        error, run = outcome.failures[first], outcome.stream[first][0]
         asked = f" and asked for {error.asked / MIB:.1f} MiB more" if error.asked is not None else ""
+        given = f" with {outcome.cap:g} MiB for either side beyond what is held" if outcome.cap else ""
         said.append(
-            f"{clip.source}: at stride {first} ({len(clip.every(first))} frames) only streaming ran; native held "
-            f"{error.allocated / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} ({frames} frames)."
+            f"{clip.source}: at stride {first} ({len(clip.every(first))} frames) only streaming ran{given}: its peak "
+            f"was {(run.peak - run.before) / MIB:.1f} MiB, native had taken "
+            f"{(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
+            f"({frames} frames)."
         )
     a, b = _median(r.first for r in stream), _median(r.first for r in native)
     said.append(

@@ -38,6 +38,7 @@ from stream_vl_ros.report.options import LARGE, QUICK, SMALL, parse
 from stream_vl_ros.report.results import FILE, Results, Section
 from stream_vl_ros.report.sides import Sides
 from stream_vl_ros.report.write import write
+from stream_vl_ros.video import Video
 
 _MAKERS: dict[str, Callable[[Bench], Section]] = {
     "pair": pairs.pair,
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(args: Namespace) -> int:
     plan = _plan(args)
+    for path in args.footage or ():
+        Video(path)  # before minutes are spent on the rest
     # A small model on few cores: threads that wait for each other cost more than they bring.
     threads = args.threads or (1 if _small(args) and not torch.cuda.is_available() else 0)
     if threads:
@@ -76,7 +79,8 @@ def _make(args: Namespace) -> int:
     run = _folder(args, device)
     console = Console()
     record = environment(args, str(device))
-    results = Results(record, loaded.name)
+    record["dtype"] = str(loaded.adapter.dtype).removeprefix("torch.")
+    results, failed = Results(record, loaded.name), 0
     with Journal(console, run / "log.txt") as journal:
         results.log = journal.lines
         for line in environment_lines(record):
@@ -93,8 +97,13 @@ def _make(args: Namespace) -> int:
             for name, make in makers:
                 bar.update(task, description=name)
                 journal.say(f"--- {name}")
-                results.sections.append(make(bench))
-                for finding in results.sections[-1].findings:
+                try:
+                    section = make(bench)
+                except StreamVLError as error:
+                    failed += 1
+                    section = Section(name, name, "", "", [f"This part failed: {error}"])
+                results.sections.append(section)
+                for finding in section.findings:
                     journal.say(f"=> {finding}")
                 results.save(run)  # as far as it came, should a later part fail
                 bar.advance(task)
@@ -102,7 +111,7 @@ def _make(args: Namespace) -> int:
     write(results, run)
     write(results, args.out, [*earlier, run])
     console.print(f"{args.out / 'index.html'}", highlight=False)
-    return 0
+    return 2 if failed else 0
 
 
 def _small(args: Namespace) -> bool:

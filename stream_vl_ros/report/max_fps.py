@@ -16,6 +16,7 @@ import numpy as np
 from stream_vl_ros.bench.eviction_runs import full_cache
 from stream_vl_ros.engine import EngineRunner, Question, RunnerConfig, VideoStream
 from stream_vl_ros.engine.units import NANOSECONDS
+from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.results import Point, Section
 
@@ -35,14 +36,14 @@ class Trial:
         rate: frames per second that were really offered.
         backlog: frames not yet in the cache when the last one had come.
         dropped: frames lost.
-        answers: questions answered meanwhile.
-        sustained: whether the queue stayed bounded.
+        answers: questions answered meanwhile, per second.
+        sustained: whether the queue stayed bounded, and whoever asked was answered.
     """
 
     rate: float
     backlog: int
     dropped: int
-    answers: int
+    answers: float
     sustained: bool
 
 
@@ -57,33 +58,39 @@ def max_fps(bench: Bench) -> Section:
     )
     frames = next(bench.material.clips(1, 64)).frames
     for series, asked in (("idle", 0), (f"{ASKED} questions", ASKED)):
-        best = search(bench, frames, asked, section, series)
+        best, answers = search(bench, frames, asked, section, series)
         section.points.append(Point(series, "highest rate", "frames/s", 0, (best,), timed=True))
-        section.findings.append(f"{series}: {best:.0f} frames per second without backlog.")
+        said = f"{series}: {best:.0f} frames per second without backlog"
+        if asked:
+            section.points.append(Point(series, "answers", "answers/s", 0, (answers,), timed=True))
+            said += f", and {answers:.1f} answers per second meanwhile"
+        section.findings.append(f"{said}.")
         bench.say(section.findings[-1])
     return section
 
 
-def search(bench: Bench, frames: np.ndarray, asked: int, section: Section, series: str) -> float:
-    """Double the rate until it is too much, then halve the interval; the highest rate that was sustained."""
-    good, bad, rate = 0.0, 0.0, 8.0
+def search(bench: Bench, frames: np.ndarray, asked: int, section: Section, series: str) -> tuple[float, float]:
+    """Double the rate until it is too much, then halve the interval.
+
+    Returns:
+        The highest rate that was sustained, and the answers per second that were given meanwhile.
+    """
+    best, low, high, rate = Trial(0.0, 0, 0, 0.0, sustained=False), 0.0, 0.0, 8.0
     for _ in range(12 + _STEPS):
         trial = attempt(bench, frames, rate, asked)
-        section.points.append(
-            Point(series, "backlog at the end", "frames", round(trial.rate, 1), (trial.backlog,), True)
-        )
-        section.points.append(Point(series, "lost", "frames", round(trial.rate, 1), (trial.dropped,), True))
+        section.points.append(Point(series, "backlog at the end", "frames", rate, (trial.backlog,), timed=True))
+        section.points.append(Point(series, "lost", "frames", rate, (trial.dropped,), timed=True))
         if trial.sustained:
-            good = max(good, trial.rate)
+            best, low = trial, rate
         else:
-            bad = rate
-        if bad and (bad - good) / bad < 0.06:
+            high = rate
+        if high and (high - low) / high < 0.06:
             break
         # Where frames cannot even be offered faster, that is the limit that can be shown.
-        if not bad and trial.rate < 0.8 * rate:
+        if not high and trial.rate < 0.8 * rate:
             break
-        rate = (good + bad) / 2 if bad else 2 * rate
-    return good
+        rate = (low + high) / 2 if high else 2 * rate
+    return best.rate, best.answers
 
 
 def attempt(bench: Bench, frames: np.ndarray, rate: float, asked: int) -> Trial:
@@ -94,13 +101,13 @@ def attempt(bench: Bench, frames: np.ndarray, rate: float, asked: int) -> Trial:
     runner_config = RunnerConfig(queue_frames=_QUEUE)
     # Stamps are those of 4 frames a second: what is asked for is work, not a video that the model cannot tell apart.
     step = NANOSECONDS // 4
-    over, answers = threading.Event(), [0] * asked
+    over, answers, failures = threading.Event(), [0] * asked, list[StreamVLError]()
     with EngineRunner(VideoStream(bench.sides.loaded, config), runner_config) as runner:
         for i in range(2 * config.chunk_frames):
             runner.push(frames[i % len(frames)], i * step)
         _settle(runner)
         offset = 2 * config.chunk_frames
-        askers = [threading.Thread(target=_ask, args=(runner, over, answers, i)) for i in range(asked)]
+        askers = [threading.Thread(target=_ask, args=(runner, over, answers, failures, i)) for i in range(asked)]
         for asker in askers:
             asker.start()
         began = time.perf_counter()
@@ -114,8 +121,8 @@ def attempt(bench: Bench, frames: np.ndarray, rate: float, asked: int) -> Trial:
             asker.join(60)
     dropped = sum(status.frames.drops.values())
     backlog = status.frames.received - status.frames.ingested - status.frames.skipped - dropped
-    sustained = dropped == 0 and backlog <= BACKLOG_CHUNKS * config.chunk_frames
-    return Trial((count - 1) / elapsed, backlog, dropped, sum(answers), sustained)
+    sustained = dropped == 0 and backlog <= BACKLOG_CHUNKS * config.chunk_frames and not failures and all(answers)
+    return Trial((count - 1) / elapsed, backlog, dropped, sum(answers) / elapsed, sustained)
 
 
 def _settle(runner: EngineRunner) -> None:
@@ -124,8 +131,14 @@ def _settle(runner: EngineRunner) -> None:
         time.sleep(0.005)
 
 
-def _ask(runner: EngineRunner, over: threading.Event, answers: list[int], number: int) -> None:
+def _ask(
+    runner: EngineRunner, over: threading.Event, answers: list[int], failures: list[StreamVLError], number: int
+) -> None:
     while not over.is_set():
-        future: Any = runner.ask(Question(f"What do you see{'?' * (1 + number)}", max_new_tokens=16))
-        future.result(60)
+        try:
+            future: Any = runner.ask(Question(f"What do you see{'?' * (1 + number)}", max_new_tokens=16))
+            future.result(60)
+        except StreamVLError as error:
+            failures.append(error)
+            return
         answers[number] += 1

@@ -16,7 +16,7 @@ SECTIONS = (
 )  # fmt: skip
 
 SMALL = Plan(
-    clips=8,
+    clips=5,
     repeats=5,
     lengths=(8, 16, 32, 64, 128, 256, 512, 1024),
     chunk_frames=(2, 3, 4, 6, 8),
@@ -27,7 +27,7 @@ SMALL = Plan(
     budgets=(0.25, 0.5, 0.75),
     frames=48,
     ladder=(1, 2, 4),
-    cap=96.0,
+    cap=192.0,
     curve_cap=384.0,
     seconds=3.0,
 )
@@ -83,7 +83,7 @@ def parse(argv: Sequence[str] | None, doc: str | None) -> argparse.Namespace:
                         help=f"some of: {', '.join(SECTIONS)}")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it runs")
     parser.add_argument("--strides", nargs="+", type=int, help="frame strides that native is given in turn")
-    parser.add_argument("--cap", type=float, help="MiB that native may allocate in the ladder; 0 for no cap")
+    parser.add_argument("--cap", type=float, help="MiB that either side may allocate in the ladder; 0 for no cap")
     parser.add_argument("--curve-cap", type=float, help="the same in the curve over length")
     parser.add_argument("--lengths", nargs="+", type=int, help="frames of the curve over length")
     parser.add_argument("--clips", type=int, help="clips at each place of a curve")

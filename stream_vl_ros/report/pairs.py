@@ -36,10 +36,9 @@ def ladder(bench: Bench) -> Section:
         "ladder",
         "When native runs out of memory",
         "frames",
-        f"Native may allocate {plan.cap:g} MiB beyond what is held. Where that is too little it is freed and tried "
-        "again with every second frame, then every fourth, until both sides have answered about the same frames."
-        if plan.cap
-        else "Native may allocate all that the device has.",
+        (f"Either side may allocate {plan.cap:g} MiB beyond what is held. " if plan.cap else "")
+        + "Where memory is too little it is freed and tried again with fewer frames, at the strides "
+        f"{', '.join(map(str, plan.ladder))} and beyond, until both sides have answered about the same frames.",
     )
     clip = next(bench.material.clips(1, max(plan.lengths)))
     if bench.material.known and len(clip) > LONGEST:

@@ -27,14 +27,11 @@ def markdown(results: Results) -> str:
     lines += [_row(length, x) for x in sorted({p.x for p in length.of("first token")})]
     environment = results.environment
     versions = environment["versions"]
-    highest = {p.series: p.median for p in rate.of("highest rate")}
     lines += [
         "",
         f"({environment['device']}, {environment['threads']} threads, torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {results.model}, float32.) {length.text} {results.section('pair').findings[0]} "
-        + " ".join(
-            f"{series.capitalize()}: {fps:.0f} frames per second without backlog." for series, fps in highest.items()
-        ),
+        f"{versions['transformers']}, {results.model}, {environment['dtype']}.) "
+        f"{length.text} {results.section('pair').findings[0]} " + " ".join(rate.findings),
         END,
     ]
     return "\n".join(lines)

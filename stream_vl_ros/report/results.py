@@ -123,10 +123,11 @@ class Results:
     log: list[str] = field(default_factory=list)
 
     def section(self, name: str) -> Section:
+        """The one of that name, or `ReportError`."""
         for section in self.sections:
             if section.name == name:
                 return section
-        raise KeyError(name)
+        raise ReportError(f"the report has no section {name!r}: it was made with other --sections")
 
     def rows(self) -> Iterator[dict[str, object]]:
         """Every point as one flat row, the raw values included; what the CSV holds."""

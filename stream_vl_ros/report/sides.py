@@ -14,7 +14,7 @@ from stream_vl_ros.bench.native import NativeModel, user_turn
 from stream_vl_ros.engine import LoadedModel, Question, StreamConfig, VideoStream
 from stream_vl_ros.engine.out_of_memory import give_back, is_out_of_memory
 from stream_vl_ros.engine.units import MIB, NANOSECONDS
-from stream_vl_ros.errors import NativeOOMError
+from stream_vl_ros.errors import MemoryFullError, NativeOOMError
 from stream_vl_ros.report.gauge import Gauge, asked_bytes
 
 
@@ -128,10 +128,11 @@ class Sides:
         inputs = self.native.inputs(prompt, [clip.frames], clip.fps)
         sync(self.device)
         prepared = 1e3 * (time.perf_counter() - began)
+        # Worked out token by token to be independent of the engine: no part of what native inference takes.
+        positions = self.native.trained_positions(inputs, [_pairs(clip.stamps)])
+        sync(self.device)
         clock = TokenClock()
-        answer = self.native.generate(
-            inputs, self.tokens, text_base="trained", patch_times=[_pairs(clip.stamps)], streamer=clock
-        )
+        answer = self.native.generate(inputs, self.tokens, position_ids=positions, streamer=clock)
         peak = self.gauge.peak()
         prompt_tokens = int(inputs["input_ids"].shape[1])
         del inputs
@@ -152,17 +153,9 @@ class Sides:
         )
 
     def _out_of_memory(self, clip: Clip, error: Exception, before: int, cap: float) -> NativeOOMError:
-        held, said = self.gauge.held(), str(error).strip().splitlines()
-        asked = asked_bytes(str(error))
-        limit = f" with a cap of {cap:g} MiB beyond that" if cap else ""
-        return NativeOOMError(
-            f"native inference over {clip.about()} ran out of memory: {held / MIB:.1f} MiB were allocated "
-            f"({before / MIB:.1f} before it began{limit}), "
-            + (f"{asked / MIB:.1f} MiB more were asked for" if asked is not None else "the allocator does not say more")
-            + f"; it said: {said[0][:160] if said else type(error).__name__}. Fewer frames need less.",
-            allocated=held,
-            asked=asked,
-        )
+        held = self.gauge.held()
+        words = f"native inference {_numbers(clip, error, held, before, cap)}"
+        return NativeOOMError(words, allocated=held, asked=asked_bytes(str(error)), before=before)
 
     def watch(self, clip: Clip, config: StreamConfig) -> tuple[VideoStream, list[float]]:
         """A stream that has seen a clip, and the milliseconds of each chunk, device included."""
@@ -182,12 +175,26 @@ class Sides:
             chunks.append(1e3 * (time.perf_counter() - began))
         return stream, chunks
 
-    def ask_stream(self, clip: Clip, question: Asked, config: StreamConfig | None = None) -> Run:
-        """Frame by frame into a stream, and the question at its end."""
+    def ask_stream(self, clip: Clip, question: Asked, config: StreamConfig | None = None, cap: float = 0.0) -> Run:
+        """Frame by frame into a stream, and the question at its end.
+
+        Args:
+            cap: MiB that may be allocated beyond what is held, 0 for no cap.
+
+        Raises:
+            MemoryFullError: with the numbers, if that is too little.
+        """
         before = self.gauge.reset()
-        config = config or StreamConfig(target_fps=0)
-        stream, chunks = self.watch(clip, config)
-        return self.answer(stream, question, before, chunks)
+        with self.gauge.cap(cap):
+            try:
+                stream, chunks = self.watch(clip, config or StreamConfig(target_fps=0))
+                return self.answer(stream, question, before, chunks)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                words = f"streaming {_numbers(clip, error, self.gauge.held(), before, cap)}"
+        give_back()
+        raise MemoryFullError(words)
 
     def answer(self, stream: VideoStream, question: Asked, before: int, chunks: Sequence[float]) -> Run:
         """The answer of a stream that is there already."""
@@ -216,6 +223,16 @@ class Sides:
             moment.cache_bytes,
             question.right(answer.text) if question.right else None,
         )
+
+
+def _numbers(clip: Clip, error: Exception, held: int, before: int, cap: float) -> str:
+    said, asked = str(error).strip().splitlines(), asked_bytes(str(error))
+    limit = f" with a cap of {cap:g} MiB beyond that" if cap else ""
+    more = f"{asked / MIB:.1f} MiB more were asked for" if asked is not None else "the allocator does not say more"
+    return (
+        f"over {clip.about()} ran out of memory: {held / MIB:.1f} MiB were allocated ({before / MIB:.1f} before it "
+        f"began{limit}), {more}; it said: {said[0][:160] if said else type(error).__name__}. Fewer frames need less."
+    )
 
 
 def _pairs(stamps: Sequence[float]) -> list[float]:
