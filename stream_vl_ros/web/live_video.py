@@ -168,6 +168,10 @@ class LiveVideo:
                 small = encoded(pixels, SMALL)
         except FrameError as error:
             self._log.warning(name, f"a picture of {name or 'the camera'} cannot be shown: {error}")
+        except Exception as error:
+            # Whatever a decoder does with one picture, the next one may be shown again.
+            reason = f"{type(error).__name__}: {error}"
+            self._log.warning(name, f"a picture of {name or 'the camera'} cannot be shown: {reason}")
         now = time.monotonic()
         with self._changed:
             if live:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import logging
+import lzma
 import os
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +31,15 @@ _MIB = 1 << 20
 _SUBSCRIBERS = 2
 _WAIT = 20
 _STOP_PATIENCE = 3.0
+# A bag's folder has a handful of files.
+_MEMBERS = 1000
+# What zipfile and the decoders raise, besides OSError; ValueError for a name that is no text.
+_DAMAGED = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, LookupError),
+    *(zlib.error, lzma.LZMAError, struct.error),
+)
+
+_log = logging.getLogger(__name__)
 
 State = Literal["uploading", "waiting", "playing", "done", "stopped", "failed"]
 
@@ -132,13 +146,12 @@ class Replays:
             self._replays[stream].message = "stopped"
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
+            asyncio.get_running_loop().call_later(_STOP_PATIENCE, _kill, process)
 
     async def close(self) -> None:
         """End everything, and remove all files."""
         for process in self._processes.values():
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            _kill(process)
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -165,6 +178,8 @@ class Replays:
             *("--wait-for-subscribers", str(_SUBSCRIBERS), "--wait-timeout", str(_WAIT), "--progress-json"),
         ]
         said: deque[str] = deque(maxlen=20)
+        process: asyncio.subprocess.Process | None = None
+        problem = "The replay was interrupted."
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -187,13 +202,23 @@ class Replays:
                     (line for line in said if line.startswith("replay: ")), said[-1] if said else "no reason given"
                 )
                 self._end(replay, "failed", words.removeprefix("replay: ").replace(str(file), replay.name))
+        except Exception as error:
+            problem = f"The replay went wrong: {type(error).__name__}: {error}"
+            _log.exception("the replay of %r went wrong", replay.name)
         finally:
+            if process is not None and process.returncode is None:
+                _kill(process)
+                # It is not told of as ended while something that nobody reads is left in its pipes.
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(process.wait(), _STOP_PATIENCE)
             self._processes.pop(replay.stream, None)
+            if not replay.is_over:
+                self._end(replay, "failed", problem)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _follow(self, replay: Replay, lines: asyncio.StreamReader) -> None:
         start, told = 0.0, 0.0
-        async for line in lines:
+        async for line in _lines(lines):
             try:
                 event: dict[str, Any] = json.loads(line)
             except ValueError:
@@ -221,8 +246,26 @@ def document(replay: Replay) -> dict[str, Any]:
     return asdict(replay)
 
 
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """All lines but those that are longer than the reader keeps."""
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:
+            continue
+        if not line:
+            return
+        yield line
+
+
 async def _collect(lines: asyncio.StreamReader, said: deque[str]) -> None:
-    async for line in lines:
+    async for line in _lines(lines):
         said.append(line.decode(errors="replace").rstrip())
 
 
@@ -230,12 +273,14 @@ def _unpacked(file: Path, folder: Path, limit: int) -> Path:
     """The bag of a zip file: its metadata and its data files, under their bare names.
 
     Raises:
-        WebError: it is no zip file, holds no bag, or would become too large.
+        WebError: it is no zip file, is damaged, holds no bag or too many files, or would become too large.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            wanted = {}
-            for member in archive.infolist():
+            members, wanted = archive.infolist(), {}
+            if len(members) > _MEMBERS:
+                raise WebError(f"The zip file holds {len(members)} files, more than {_MEMBERS}; pack one bag alone.")
+            for member in members:
                 name = PurePosixPath(member.filename.replace("\\", "/")).name
                 if not member.is_dir() and (name == "metadata.yaml" or PurePosixPath(name).suffix in BAG_SUFFIXES):
                     if name in wanted:
@@ -249,8 +294,13 @@ def _unpacked(file: Path, folder: Path, limit: int) -> Path:
             for name, member in wanted.items():
                 with archive.open(member) as source, (folder / name).open("wb") as out:
                     shutil.copyfileobj(source, out)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise WebError(f"The zip file cannot be read: {error}") from error
+    except _DAMAGED as error:
+        raise WebError(f"The zip file cannot be read: {error or 'it ends too early'}") from error
+    except OSError as error:
+        # What bz2 says of damaged data, and a place before the file's beginning.
+        if error.errno in (None, errno.EINVAL):
+            raise WebError(f"The zip file cannot be read: {error}") from error
+        raise
     file.unlink()
     if "metadata.yaml" in wanted:
         return folder

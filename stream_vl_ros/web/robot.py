@@ -79,7 +79,9 @@ class Robot:
         self._told: Told | None = None
         self._cameras: dict[str, Camera] = {}
         self._statuses: dict[str, Any] = {}
-        self._goals: dict[int, Any] = {}  # handles of accepted goals, by the caller's number
+        # Handles of the goals under way, by the caller's number; none before a goal is accepted.
+        self._goals: dict[int, Any] = {}
+        self._server: frozenset[bytes] = frozenset()  # of the node's process, see _follow_server
         self._stopped: set[int] = set()
         self._jobs: deque[Callable[[], None]] = deque()
         self._waiting: list[tuple[float, Client, Any, Callable[[str], None]]] = []
@@ -168,6 +170,7 @@ class Robot:
     def _look(self) -> None:
         """Once a second: which streams there are, what the cameras send, how the watches stand."""
         self._find_streams()
+        self._follow_server()
         for camera in self._cameras.values():
             camera.silence()  # follows publishers that send another kind of message
         self._give_up()
@@ -229,10 +232,33 @@ class Robot:
 
     # --- questions
 
+    def _follow_server(self) -> None:
+        """Give up the goals under way if who took them is gone: its answers will never come.
+
+        A node that is killed stays in the graph for a while, and one that takes its place may offer the action before
+        anything else shows it. What is told by the node's own publisher of answers lives as long as the node does.
+        """
+        infos = self._node.get_publishers_info_by_topic(f"{self._name}/answer")
+        now = frozenset(bytes(info.endpoint_gid) for info in infos)
+        if self._server and now - self._server:
+            self._forsake("The node was started anew before it had answered; ask again.")
+        elif not self._ask.server_is_ready():
+            self._forsake("The node went away before it had answered; ask again when it is back.")
+        self._server = now or self._server
+
+    def _forsake(self, reason: str) -> None:
+        numbers = list(self._goals)
+        self._goals.clear()
+        self._stopped.clear()
+        for number in numbers:
+            self._tell("failed", number, reason)
+
     def _send(self, number: int, fields: Mapping[str, Any]) -> None:
+        self._follow_server()  # what is asked now is not to be given up with what was asked before
         if not self._ask.server_is_ready():
             self._tell("failed", number, "The node takes no questions now; ask again in a moment.")
             return
+        self._goals[number] = None
         sent = self._ask.send_goal_async(
             AskStream.Goal(**fields),
             feedback_callback=lambda message: self._tell("written", number, message.feedback.text),
@@ -241,6 +267,7 @@ class Robot:
 
     def _on_accepted(self, number: int, future: Any) -> None:
         if future.exception() is not None or future.result() is None or not future.result().accepted:
+            self._goals.pop(number, None)
             self._tell("failed", number, f"The node refused the question: {future.exception() or 'no reason given'}")
             return
         goal = future.result()

@@ -429,6 +429,33 @@ def test_the_pages_process_ends_and_history_stays(rig: Rig, open_page):
     assert [text(c) for c in page.locator(".entry .question").all()] == before
 
 
+def test_numbers_that_begin_again_are_of_other_questions(rig: Rig, open_page):
+    web = rig.start_web()
+    address = web.address()
+    page = open_page(address)
+    page.wait_for_selector("body[data-node=active]")
+    card = ask(page, "Before?", choices="yes, no")
+    assert card.get_attribute("data-id") == "1" and state(card, "done")
+    # It does not come back before somebody else has asked.
+    page.evaluate("""() => {
+      window.Kept = WebSocket;
+      WebSocket = class extends EventTarget {
+        constructor() { super(); setTimeout(() => this.dispatchEvent(new Event("close")), 50); }
+      };
+    }""")
+    web.end()
+    page.wait_for_selector("body[data-node=disconnected]")
+    assert rig.start_web(port=address.rsplit(":", 1)[1]).address() == address
+    other = open_page(address)
+    other.wait_for_selector("body[data-node=active]")
+    asked = ask(other, "After?", choices="left, right")
+    assert asked.get_attribute("data-id") == "1" and state(asked, "done")
+    page.evaluate("() => { WebSocket = window.Kept; }")
+    page.wait_for_selector("body[data-node=active]")
+    assert page.locator(".entry").count() == 1 and text(card.locator(".question")) == "After?"
+    assert [text(name) for name in card.locator(".bar .name").all()] == ["left", "right"]
+
+
 def test_several_cameras(rig: Rig, open_page: Callable[..., Any]):
     rig.kill_node(signal.SIGINT)
     rig.start_node(streams="[front, rear]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,18 +13,27 @@ import pytest
 
 from stream_vl_ros.bag.reader import BagReader
 from stream_vl_ros.errors import WebError
-from stream_vl_ros.web.replays import Replays, _unpacked
+from stream_vl_ros.web import replays as module
+from stream_vl_ros.web.replays import Replay, Replays, _unpacked
 
 DEMO = Path(__file__).parents[2] / "stream_vl_ros" / "data" / "demo_bag"
 MIB = 1 << 20
 
 
-def zipped(**files: bytes) -> bytes:
+def zipped(method: int = zipfile.ZIP_DEFLATED, **files: bytes) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return out.getvalue()
+
+
+def damaged(method: int, at: int = 0, until: int = 40) -> bytes:
+    """Its list of files is whole, and a part of what it holds is not."""
+    data = bytearray(zipped(method, **{"a.mcap": bytes(range(256)) * 64}))
+    begin = 30 + len("a.mcap")  # of the data
+    data[begin + at : begin + until] = b"\xff" * (until - at)
+    return bytes(data)
 
 
 def demo(prefix: str) -> dict[str, bytes]:
@@ -48,6 +58,11 @@ def test_a_zipped_bag_stays_in_its_folder(tmp_path, prefix):
         (zipped(**{"a.mcap": b"x" * 3 * MIB}), "more than 2 MiB"),
         (zipped(**{"a/x.db3": b"x", "b/x.db3": b"x"}), "several files 'x.db3'"),
         (zipped(**{"a.db3": b"x", "b.db3": b"x"}), "no metadata.yaml"),
+        (zipped(**{f"{n}.txt": b"" for n in range(1001)}, **{"a.mcap": b"x"}), "holds 1002 files, more than 1000"),
+        (zipped(**{"\u00e4.mcap": b"x"}).replace("\u00e4".encode(), b"\xff\xff"), "cannot be read: 'utf-8' codec"),
+        (damaged(zipfile.ZIP_DEFLATED), "cannot be read: Error -3"),
+        (damaged(zipfile.ZIP_BZIP2), "cannot be read: Invalid data stream"),
+        (damaged(zipfile.ZIP_LZMA, at=9), "cannot be read: Corrupt input data"),
     ],
 )
 def test_other_zip_files(tmp_path, data, words):
@@ -89,5 +104,66 @@ def test_one_that_is_larger_than_it_said_or_breaks_off_leaves_nothing():
         assert list(replays._folder.iterdir()) == []
         await replays.close()
         assert not replays._folder.exists()
+
+    asyncio.run(run())
+
+
+class Stub:
+    """Replays with a shell script in the place of the program that replays."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+        program = folder / "program"
+        if script:
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+        monkeypatch.setattr(module.sys, "executable", str(program))
+        self.told: list[Replay] = []
+        self.replays = Replays(2, self.told.append)
+
+    async def begin(self) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"x"
+
+        await self.replays.take("", "/t", "a.mcap", 1, body())
+
+    async def state(self, *wanted: str) -> Replay:
+        end = time.monotonic() + 10
+        while self.told[-1].state not in wanted:
+            assert time.monotonic() < end, self.told[-1]
+            await asyncio.sleep(0.01)
+        return self.told[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("", "FileNotFoundError"),
+        ("""echo '{"event": "started"}'; exec sleep 60""", "KeyError: 'start'"),
+        ("head -c 200000 /dev/zero >&2; echo >&2; echo 'replay: no images' >&2; exit 1", "no images"),
+    ],
+)
+def test_a_replay_that_goes_wrong_ends_and_another_may_begin(tmp_path, monkeypatch, script, words):
+    async def run() -> None:
+        stub = Stub(tmp_path, monkeypatch, script)
+        for _ in range(2):
+            await stub.begin()
+            assert words in (await stub.state("failed")).message
+            assert not stub.replays._processes
+        await stub.replays.close()
+
+    asyncio.run(run())
+
+
+def test_stop_ends_one_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_STOP_PATIENCE", 0.2)
+
+    async def run() -> None:
+        script = """trap '' INT; echo '{"event": "started", "start": 0, "until": 9}'; exec sleep 60"""
+        stub = Stub(tmp_path, monkeypatch, script)
+        await stub.begin()
+        await stub.state("playing")
+        stub.replays.stop("")
+        assert (await stub.state("stopped", "failed")).message == "Stopped after 0 images."
+        await stub.replays.close()
 
     asyncio.run(run())

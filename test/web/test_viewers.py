@@ -16,6 +16,7 @@ pytest.importorskip("starlette", reason="the web packages are not installed")
 
 from starlette.websockets import WebSocketState
 
+from stream_vl_ros.web import live_video
 from stream_vl_ros.web.board import Board
 from stream_vl_ros.web.live_video import LiveVideo
 from stream_vl_ros.web.viewers import Viewers, as_json
@@ -172,6 +173,29 @@ def test_a_picture_is_made_once_for_all_and_none_for_nobody(monkeypatch):
     assert all(video.picture("", newest) is picture for _ in range(5))
     assert len(made) == before + 1
     assert video.picture("unknown", 0) is None and video.span("unknown", 0, 1, 3) == []
+    video.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("encoder error -2")])
+def test_a_picture_that_breaks_a_decoder_does_not_end_the_video(monkeypatch, caplog, error):
+    made = live_video.picture_of
+
+    def picture_of(message, options):
+        if message is broken:
+            raise error
+        return made(message, options)
+
+    monkeypatch.setattr(live_video, "picture_of", picture_of)
+    video = LiveVideo(moments=100, fps=1000.0, ready=lambda name: None)
+    broken = image(1)
+    video.offer("", broken, 1)
+    time.sleep(0.1)
+    video.offer("", image(2), 2_000_000_000)
+    end = time.monotonic() + 5
+    while not (moments := video.span("", 0, 10_000_000_000, 5)) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [m.stamp for m in moments] == [2_000_000_000]
+    assert caplog.text.count("cannot be shown") == 1 and type(error).__name__ in caplog.text
     video.close()
 
 

@@ -3,8 +3,9 @@ import { announce, byId, clock, count, duration, make, milliseconds, moment, set
 import { followUp, stopEntry } from "./ask.js";
 import { link } from "./link.js";
 
-const cards = new Map(); // id -> {card, update}
-const frameUrl = (id, i) => `/entries/${id}/frames/${i}.jpg`;
+const cards = new Map(); // id -> {card, update, askedAt}
+// The time tells apart what a browser keeps: numbers begin again with a server that has no history.
+const frameUrl = (entry, i) => `/entries/${entry.id}/frames/${i}.jpg?of=${entry.asked_at}`;
 
 function build(entry) {
   const thumb = make("button", { type: "button", className: "thumb", onclick: () => open(entry.id) });
@@ -34,11 +35,11 @@ function build(entry) {
     if (e.frames.length && thumb.dataset.frames !== String(e.frames.length)) {
       thumb.dataset.frames = e.frames.length;
       thumb.setAttribute("aria-label", `Show what the answer to \u201c${e.question}\u201d saw`);
-      thumb.replaceChildren(make("img", { src: frameUrl(e.id, e.frames.length - 1), alt: "", loading: "lazy" }));
+      thumb.replaceChildren(make("img", { src: frameUrl(e, e.frames.length - 1), alt: "", loading: "lazy" }));
     }
     choices(bars, e);
   };
-  return { card, update };
+  return { card, update, askedAt: entry.asked_at };
 }
 
 function facts(e) {
@@ -77,7 +78,7 @@ function open(id) {
   setText(byId("moment-answer"), entry.answer);
   const strip = byId("moment-strip");
   const show = (i) => {
-    byId("moment-large").src = frameUrl(id, i);
+    byId("moment-large").src = frameUrl(entry, i);
     byId("moment-large").alt = `Picture at ${clock(entry.frames[i])}`;
     const before = entry.last_stamp - entry.frames[i];
     const when = before > 0.05 ? `${duration(before)} before the end of what it saw` : "the newest that it saw";
@@ -87,7 +88,7 @@ function open(id) {
   };
   strip.replaceChildren(...entry.frames.map((stamp, i) => make("button", {
     type: "button", "aria-label": `Picture at ${clock(stamp)}`, onclick: () => show(i),
-  }, make("img", { src: frameUrl(id, i), alt: "" }))));
+  }, make("img", { src: frameUrl(entry, i), alt: "" }))));
   show(entry.frames.length - 1);
   byId("moment").showModal();
   strip.lastChild.scrollIntoView({ block: "nearest", inline: "end" });
@@ -98,10 +99,14 @@ export function startHistory() {
   const before = new Map();
   link.on("entry/", (key, entry) => {
     const id = Number(key.slice("entry/".length));
-    if (!entry) {
+    // The page's server began anew without its history: the same number is of another question now.
+    const another = entry && cards.has(id) && cards.get(id).askedAt !== entry.asked_at;
+    if (!entry || another) {
       cards.get(id)?.card.remove();
       cards.delete(id);
-    } else {
+      before.delete(id);
+    }
+    if (entry) {
       if (!cards.has(id)) {
         const made = build(entry);
         cards.set(id, made);
