@@ -88,10 +88,10 @@ def test_a_cancelled_answer_ends_at_once_and_others_go_on(start_node, robot, pic
     assert ended.result.answer.startswith("".join(long[0].pieces[:10]))
     written = len(long[1].pieces)
     robot.spin_until(lambda: len(long[1].pieces) > written + 5, 30, "the other one goes on")
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 30, "its fork is gone")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].questions_active == 1, 30, "its fork is gone")
     robot.result(long[1].handle.cancel_goal_async())
     assert long[1].end(30).status == GoalStatus.STATUS_CANCELED
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 30, "so is the other one's")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 30, "so is the other one's")
 
 
 KILLED = """
@@ -133,7 +133,7 @@ def test_a_client_that_is_killed_in_mid_answer_takes_nothing_with_it(
     robot.publish(pictures[9], (START + 4) * SECOND + SECOND // 2)
     status = robot.settled(10)
     assert robot.unaccounted(status) == 0
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 60, "their forks are gone")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 60, "their forks are gone")
     counts = robot.statuses[-1]
     assert counts.questions_asked == counts.questions_answered == 3
     assert node.process.poll() is None and "Traceback" not in node.log

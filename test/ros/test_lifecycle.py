@@ -160,7 +160,7 @@ def test_the_node_answers_while_it_loads(start_node, robot, manager):
     start_node(ready=False, autostart=False, fresh=True)
     manager.status("unconfigured")
     loading = manager.clients["change"].call_async(ChangeState.Request(transition=Transition(id=CONFIGURE)))
-    robot.spin_until(lambda: robot.statuses[-1].state == "loading", 20, "loading begins")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "loading", 20, "loading begins")
     assert manager.state() == "configuring"
     assert not manager.change(CONFIGURE) and not manager.change(ACTIVATE)
     # Those that end a transition are the node's own business.
@@ -248,7 +248,9 @@ def test_ctrl_c_ends_the_node_within_two_seconds(start_node, robot, manager, sta
         publish(robot, pictures, 0, 8)
         robot.settled(8)
         robot.ask("What is it?", max_new_tokens=100_000)
-        robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 20, "the answer is being written")
+        robot.spin_until(
+            lambda: robot.statuses and robot.statuses[-1].questions_active == 1, 20, "the answer is being written"
+        )
     began = time.monotonic()
     node.process.send_signal(sent)
     code = node.process.wait(10)
@@ -264,7 +266,7 @@ def test_ctrl_c_does_not_wait_for_a_chunk_that_takes_long(start_node, robot):
     node = start_node(model="embedded", chunk_frames=120, max_pixels=320_000, flush_after=60.0)
     for i in range(120):
         robot.publish(large[i % 4], (START + i) * SECOND)
-    robot.spin_until(lambda: robot.statuses[-1].frames_received == 120, 60, "all frames are here")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].frames_received == 120, 60, "all frames are here")
     robot.spin_for(1.0)
     assert robot.statuses[-1].frames_ingested == 0, "they are being encoded"
     began = time.monotonic()

@@ -74,7 +74,9 @@ def test_budget_changes_at_once(start_node, robot, pictures, tuner):
     held = robot.settled(48).cache_tokens
     assert "needs a budget" in tuner.set(eviction="window")[0]
     assert tuner.set_together({"eviction": "window", "budget_tokens": held // 2}) == ""
-    robot.spin_until(lambda: robot.statuses[-1].cache_tokens <= held // 2, 10, "room is made at once")
+    robot.spin_until(
+        lambda: robot.statuses and robot.statuses[-1].cache_tokens <= held // 2, 10, "room is made at once"
+    )
     assert robot.statuses[-1].evicted_frames > 0
     publish(robot, pictures, 48, 64)
     status = robot.settled(64)
@@ -118,7 +120,7 @@ def test_questions_follow_their_parameters(start_node, robot, pictures, tuner, e
     assert tuner.set(max_questions=1, ask_timeout=60.0) == ["", ""]
     robot.spin_for(0.3)  # the engine takes it in its turn
     busy = robot.ask("What is it?", max_new_tokens=100_000)
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 10, "one is being answered")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].questions_active == 1, 10, "one is being answered")
     refused = robot.result(robot.ask("What is it?"))
     assert not refused.success and "max_questions is 1" in refused.error
     assert tuner.set(max_questions=2) == [""]
@@ -203,7 +205,9 @@ def test_a_topic_that_is_none_is_refused_also_while_unconfigured(start_node, rob
     assert "not the name of a topic" in tuner.set(image_topic="bad topic!")[0]
     assert tuner.set(image_topic="/other/image") == [""]
     assert node.process.poll() is None
-    robot.spin_until(lambda: robot.statuses[-1].image_topic == "/other/image", 10, "the new one is told")
+    robot.spin_until(
+        lambda: robot.statuses and robot.statuses[-1].image_topic == "/other/image", 10, "the new one is told"
+    )
 
 
 def test_more_watches_than_there_may_be_are_refused(start_node, robot, tuner):

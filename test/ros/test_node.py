@@ -160,10 +160,14 @@ def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, r
     client = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("client.py")), "What?", "4000"], env=ros_env
     )
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 30, "the question is being answered")
+    robot.spin_until(
+        lambda: robot.statuses and robot.statuses[-1].questions_active == 1, 30, "the question is being answered"
+    )
     client.kill()
     client.wait()
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 30, "its answer comes to an end")
+    robot.spin_until(
+        lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 30, "its answer comes to an end"
+    )
     assert robot.result(robot.ask("What is it?", max_new_tokens=5)).success
 
 
@@ -242,7 +246,9 @@ def test_choices_remember_and_refusals(start_node, robot, pictures):
     assert remembered.success and remembered.remembered
     followed = robot.result(robot.ask("And now?", max_new_tokens=5))
     assert followed.success and not followed.remembered and followed.frames_seen == 8, followed.error
-    robot.spin_until(lambda: robot.statuses[-1].cache_tokens > before, 10, "the turn is in the cache")
+    robot.spin_until(
+        lambda: robot.statuses and robot.statuses[-1].cache_tokens > before, 10, "the turn is in the cache"
+    )
     publish(robot, pictures[8:12], 8)
     status = robot.settled(12)
     assert robot.unaccounted(status) == 0

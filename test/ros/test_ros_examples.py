@@ -88,11 +88,13 @@ def test_ask_is_stopped_by_ctrl_c(start_node, robot, example, pictures, endless_
         robot.publish(pictures[i], START * SECOND + i * SECOND // 2)
     robot.settled(8)
     long = example("ros_ask.py", "What is it?")
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 1, 30, "it is being answered")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].questions_active == 1, 30, "it is being answered")
     robot.spin_for(0.5)
     long.process.send_signal(signal.SIGINT)
     robot.spin_until(lambda: long.process.poll() is not None, 20, "it ends")
-    robot.spin_until(lambda: robot.statuses[-1].questions_active == 0, 10, "the answer was cancelled")
+    robot.spin_until(
+        lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 10, "the answer was cancelled"
+    )
     assert long.process.returncode == 1
     robot.spin_until(lambda: long.has("cancelled"), 5, "it says so")
 
@@ -126,7 +128,7 @@ def test_stop_on_watch(start_node, robot, example):
         stop.process.send_signal(signal.SIGINT)
         robot.spin_until(lambda: stop.process.poll() is not None, 10, "it ends")
         assert stop.process.returncode == 0, stop.text
-        robot.spin_until(lambda: robot.statuses[-1].watches == 0, 10, "its watch is gone")
+        robot.spin_until(lambda: robot.statuses and robot.statuses[-1].watches == 0, 10, "its watch is gone")
     finally:
         robot.node.destroy_subscription(subscription)
         robot.node.destroy_publisher(driver)

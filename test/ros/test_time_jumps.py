@@ -98,7 +98,9 @@ def test_a_recording_that_loops(start_node, robot, ros_env, pictures, tmp_path: 
     ]  # fmt: skip
     player = subprocess.Popen(command, env=ros_env, stdout=subprocess.PIPE, text=True)
     try:
-        robot.spin_until(lambda: robot.statuses[-1].frames_received >= 4 * count + 5, 60, "the fifth round")
+        robot.spin_until(
+            lambda: robot.statuses and robot.statuses[-1].frames_received >= 4 * count + 5, 60, "the fifth round"
+        )
         reply = robot.result(robot.ask("What is it?", max_new_tokens=5))
         assert reply.success, reply.error
     finally:

@@ -110,7 +110,7 @@ def test_changes_come_with_the_chunk_that_shows_them(start_node, robot, listener
     assert event.probability == pytest.approx(yes / (yes + no)) and event.probability > 0.9
     assert (event.threshold, event.hysteresis) == (0.5, 0.1) and event.time > 0
 
-    robot.spin_until(lambda: robot.statuses[-1].chunks == 12, 20, "all chunks are in")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].chunks == 12, 20, "all chunks are in")
     status = robot.settled(96)
     assert status.watches == 2
     assert 0 < status.last_watch_time < 60 and 0 < status.mean_watch_time < 60
@@ -146,7 +146,7 @@ def test_a_removed_one_is_silent(start_node, robot, listener, clip):
     assert listener.heard(4)[2:] == [("blue", True, 9.5), ("blue", False, 21.5)]
     cleared = listener.call("clear")
     assert cleared.success and cleared.names == []
-    robot.spin_until(lambda: robot.statuses[-1].watches == 0, 10, "the status knows")
+    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].watches == 0, 10, "the status knows")
 
 
 def test_refusals_say_what_and_why(start_node, robot, listener):
