@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from stream_vl_ros.bench.accuracy_score import is_right
 from stream_vl_ros.bench.eviction_age import PRESENT
 from stream_vl_ros.engine import LoadedModel, StreamConfig, VideoStream
+from stream_vl_ros.engine.process_memory import status_bytes
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.world.questions import ask
 from stream_vl_ros.world.render import render
@@ -156,5 +156,4 @@ def scene_count(hours: float, fps: float) -> int:
 
 def resident_mib() -> float:
     """Resident memory of this process, MiB (Linux)."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) / 1024
+    return status_bytes("VmRSS") / MIB

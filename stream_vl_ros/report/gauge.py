@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import re
 import resource
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from stream_vl_ros.engine.out_of_memory import give_back
+from stream_vl_ros.engine.process_memory import status_bytes, trim
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.errors import ConfigError
 
@@ -51,19 +52,18 @@ class Gauge:
         if self._cuda:
             torch.cuda.synchronize(self.device)
             return torch.cuda.memory_allocated(self.device)
-        return _status("VmRSS")
+        return status_bytes("VmRSS")
 
     def peak(self) -> int:
         """The most bytes that were held at once since the last `reset`."""
         if self._cuda:
             return torch.cuda.max_memory_allocated(self.device)
-        return _status("VmHWM")
+        return status_bytes("VmHWM")
 
     def reset(self) -> int:
         """Give back what is free, begin to look for the peak anew, and return what is held."""
-        gc.collect()
+        give_back()
         if self._cuda:
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             trim()
@@ -98,8 +98,7 @@ class Gauge:
         if not mib:
             yield
         elif self._cuda:
-            gc.collect()
-            torch.cuda.empty_cache()
+            give_back()
             total = torch.cuda.get_device_properties(self.device).total_memory
             wanted = torch.cuda.memory_reserved(self.device) + mib * MIB
             torch.cuda.set_per_process_memory_fraction(min(1.0, wanted / total), self.device)
@@ -108,29 +107,16 @@ class Gauge:
             finally:
                 torch.cuda.set_per_process_memory_fraction(1.0, self.device)
         else:
-            gc.collect()
+            give_back()
             trim()
             soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-            resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + round(mib * MIB), hard))
+            resource.setrlimit(resource.RLIMIT_AS, (status_bytes("VmSize") + round(mib * MIB), hard))
             flags = torch.backends.mkldnn.set_flags(False)
             try:
                 yield
             finally:
                 torch.backends.mkldnn.set_flags(flags[0])
                 resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def trim() -> None:
-    """Have the C library return what is free to the system, where it can."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
 
 
 class _Mallinfo(ctypes.Structure):

@@ -5,9 +5,7 @@ Importing this module imports torch and transformers, which takes seconds: the n
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +18,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from stream_vl_ros.action import AskStream
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.loader import LoadedModel, load_model
-from stream_vl_ros.engine.out_of_memory import memory_use
+from stream_vl_ros.engine.out_of_memory import give_back, memory_use
+from stream_vl_ros.engine.process_memory import trim
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.reconfigured import Reconfigured
 from stream_vl_ros.engine.runner import EngineRunner
@@ -96,13 +95,8 @@ class Engine:
     @staticmethod
     def release() -> None:
         """Give back the memory of engines that nobody refers to any more."""
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        # glibc keeps what was freed in its arenas, which is tens of MiB of a small checkpoint's weights.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        give_back()
+        trim()
 
 
 class Session:
