@@ -18,12 +18,13 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from stream_vl_ros.action import AskStream
 from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.msg import Answer, Event, StreamStatus
 from stream_vl_ros.ros.camera import Camera, CameraSettings
+from stream_vl_ros.ros.messages import to_ns
+from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS, STATUS_QOS
 from stream_vl_ros.srv import Watch
 from stream_vl_ros.web.scores import columns
 
@@ -32,8 +33,6 @@ _LIMITS = ("eviction", "budget_tokens", "budget_mib", "budget_seconds")
 _LIMITS_PERIOD = 10.0
 # Seconds after which a request is given up: its response may have been lost.
 _PATIENCE = 8.0
-_KEPT = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_ALL = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 _RclError = rclpy_implementation.RCLError
 
@@ -96,11 +95,11 @@ class Robot:
         """Begin."""
         self._told = told
         node, name = self._node, self._name
-        self._ask = ActionClient(node, AskStream, f"{name}/ask_stream", feedback_sub_qos_profile=_feedback_qos())
+        self._ask = ActionClient(node, AskStream, f"{name}/ask_stream", feedback_sub_qos_profile=SERVICE_QOS)
         self._watch = node.create_client(Watch, f"{name}/watch")
         self._parameters = AsyncParameterClient(node, name)
-        node.create_subscription(Answer, f"{name}/answer", lambda m: self._tell("answer", plain(m)), _ALL)
-        node.create_subscription(Event, f"{name}/event", lambda m: self._tell("event", plain(m)), _ALL)
+        node.create_subscription(Answer, f"{name}/answer", lambda m: self._tell("answer", plain(m)), EVENT_QOS)
+        node.create_subscription(Event, f"{name}/event", lambda m: self._tell("event", plain(m)), EVENT_QOS)
         self._bell = node.create_guard_condition(self._work)
         node.create_timer(1.0, self._look)
         self._executor.create_task(self._look)
@@ -194,7 +193,7 @@ class Robot:
             topic = f"{begin}{name}/status".replace("//", "/")
             if topic not in self._statuses:
                 self._statuses[topic] = self._node.create_subscription(
-                    StreamStatus, topic, lambda m, name=name: self._on_status(name, m), _KEPT
+                    StreamStatus, topic, lambda m, name=name: self._on_status(name, m), STATUS_QOS
                 )
         # While the node is away the page goes on showing its cameras.
         if names:
@@ -369,7 +368,7 @@ def plain(message: Any) -> dict[str, Any]:
         if name == "header":
             continue
         if hasattr(value, "nanosec"):
-            out[name] = _ns(value)
+            out[name] = to_ns(value)
         elif isinstance(value, (str, bool, int, float)):
             out[name] = value
         else:
@@ -380,14 +379,5 @@ def plain(message: Any) -> dict[str, Any]:
 def plain_watches(response: Any) -> dict[str, Any]:
     """The lists of a response of `~/watch`."""
     values = {name: list(getattr(response, name)) for name in columns()}
-    values["stamps"] = [_ns(stamp) for stamp in response.stamps]
+    values["stamps"] = [to_ns(stamp) for stamp in response.stamps]
     return values
-
-
-def _ns(stamp: Any) -> int:
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
-def _feedback_qos() -> QoSProfile:
-    # Deep enough for every token of an answer while this thread is busy.
-    return QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
