@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from stream_vl_ros.bag.reader import BagReader
 from stream_vl_ros.demo.errors import DemoError
 from stream_vl_ros.demo.installed import environment, node_command, parameter
+from stream_vl_ros.demo.processes import interruptible
 from stream_vl_ros.demo.questions import DEMO_BAG, spread_over
 from stream_vl_ros.demo.records import problems
 from stream_vl_ros.demo.session import RANDOM_WARNING, Plan, Session
@@ -64,9 +63,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo."""
     args = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    # Started in the background of a script, it was told to ignore this; its processes would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruptible()
     try:
         with Timeline() as timeline:
             return _run(args, timeline)
@@ -76,10 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("demo: stopped", file=sys.stderr)
         return 130
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _run(args: argparse.Namespace, timeline: Timeline) -> int:

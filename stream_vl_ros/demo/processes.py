@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from stream_vl_ros.demo.errors import DemoError
@@ -124,3 +125,14 @@ def end_all(children: Sequence[Child], *, patience: float = 5.0) -> None:
         time.sleep(0.05)
     for child in children:
         child.kill()
+
+
+def interruptible() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, and Ctrl-C wherever it was started."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    # Started in the background of a script, it was told to ignore this; its processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

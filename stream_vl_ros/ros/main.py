@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 
@@ -13,6 +11,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from stream_vl_ros.errors import ConfigError
+from stream_vl_ros.leaving import leave
 from stream_vl_ros.ros.node import NODE_NAME, StreamVLNode
 
 _RclError = rclpy_implementation.RCLError
@@ -47,9 +46,7 @@ def run() -> None:
     code = main()
     # A thread that is deep in PyTorch can neither be stopped nor outlive the interpreter, and without one the
     # interpreter still takes a second to take PyTorch down.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def _spin(executor: SingleThreadedExecutor, node: StreamVLNode) -> None:

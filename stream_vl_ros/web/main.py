@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from stream_vl_ros.errors import ConfigError, StreamVLError
+from stream_vl_ros.leaving import leave
 from stream_vl_ros.ros.parameters import Value
 from stream_vl_ros.web.options import PARAMETERS, web_options
 
@@ -64,9 +65,7 @@ def run() -> None:
     """`main`, and the end of the process."""
     code = main()
     # A decoder or an upload that is under way must not hold the interpreter up.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def declared(node: Any) -> dict[str, Value]:

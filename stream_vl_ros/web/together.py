@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from stream_vl_ros.demo.errors import DemoError
 from stream_vl_ros.demo.installed import environment, node_command, parameter
 from stream_vl_ros.demo.main import BAG
-from stream_vl_ros.demo.processes import Child, end_all
+from stream_vl_ros.demo.processes import Child, end_all, interruptible
 from stream_vl_ros.errors import StreamVLError
 
 _TOPIC = "/camera/image_raw"
@@ -45,8 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C, which is exit status 0."""
     args = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruptible()
     children: list[Child] = []
     try:
         with tempfile.TemporaryDirectory(prefix="stream_vl_web_") as scratch:
@@ -99,10 +96,6 @@ def _run(args: argparse.Namespace, logs: Path, children: list[Child]) -> None:
             seen = f"camera {args.topic}" if args.topic else f"recording {args.bag}, in a loop"
             print(f"model    {args.model}\nvideo    {seen}\npage     {address[1]}\nCtrl-C ends all of it.", flush=True)
         time.sleep(0.2)
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
