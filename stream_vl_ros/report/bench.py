@@ -10,7 +10,7 @@ from stream_vl_ros.errors import MemoryFullError, NativeOOMError, ReportError
 from stream_vl_ros.report.ladder import strides
 from stream_vl_ros.report.material import Material
 from stream_vl_ros.report.points import points
-from stream_vl_ros.report.results import Rung, Section
+from stream_vl_ros.report.results import Point, Rung, Section
 from stream_vl_ros.report.sides import Clip, Run, Sides
 
 
@@ -90,27 +90,27 @@ class Bench:
 
     def streamed(
         self, section: Section, x: float, clips: Sequence[Clip], config: StreamConfig, cap: float = 0.0
-    ) -> None:
+    ) -> list[Point]:
         """One place of a curve, by the stream: every clip once, every question of it.
 
-        If memory runs out the section has the rung, and no points.
+        Returns:
+            The points; none if memory ran out, which becomes a rung of the section.
         """
-        runs: list[Run] = []
+        sides = self.sides
         if cap:  # it shows that there is room; times are taken without
             try:
-                self.sides.ask_stream(clips[0], clips[0].questions[0], config, cap)
+                sides.ask_stream(clips[0], clips[0].questions[0], config, cap)
             except MemoryFullError as error:
-                section.rungs.append(Rung(clips[0].about(), "stream", 1, len(clips[0]), False, str(error)))
-                self.say(str(error))
-                return
+                return self._ran_out(section, "stream", clips[0], error)
+        runs: list[Run] = []
         for clip in clips:
-            before = self.sides.gauge.reset()
-            stream, chunks = self.sides.watch(clip, config)
-            runs += [self.sides.answer(stream, q, before, chunks) for q in clip.questions]
-        section.points += points("stream", x, runs, curve=True)
+            before = sides.gauge.reset()
+            stream, chunks = sides.watch(clip, config)
+            runs += [sides.answer(stream, q, before, chunks) for q in clip.questions]
+        return points("stream", x, runs, curve=True)
 
-    def native(self, section: Section, x: float, clips: Sequence[Clip], cap: float = 0.0) -> bool:
-        """The same natively. False if memory ran out: the section has the rung then, and no points."""
+    def native(self, section: Section, x: float, clips: Sequence[Clip], cap: float = 0.0) -> list[Point]:
+        """The same natively."""
         runs: list[Run] = []
         clip = clips[0]
         try:
@@ -119,8 +119,10 @@ class Bench:
             for clip in clips:
                 runs += [self.sides.ask_native(clip, q) for q in clip.questions]
         except NativeOOMError as error:
-            section.rungs.append(Rung(clip.about(), "native", 1, len(clip), False, str(error)))
-            self.say(str(error))
-            return False
-        section.points += points("native", x, runs, curve=True)
-        return True
+            return self._ran_out(section, "native", clip, error)
+        return points("native", x, runs, curve=True)
+
+    def _ran_out(self, section: Section, side: str, clip: Clip, error: Exception) -> list[Point]:
+        section.rungs.append(Rung(clip.about(), side, 1, len(clip), False, str(error)))
+        self.say(str(error))
+        return []

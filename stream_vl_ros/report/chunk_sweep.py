@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stream_vl_ros.engine import VideoStream
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.report.bench import Bench
@@ -67,10 +69,9 @@ def chunk_size(bench: Bench) -> Section:
         "same measurement at every place.",
     )
     clips = list(bench.material.clips(bench.plan.clips, bench.plan.frames))
-    reference = Section("", "", "", "")
-    bench.native(reference, 0, clips)
+    natively = bench.native(section, 0, clips)
     for frames in bench.plan.chunk_frames:
-        bench.streamed(section, frames, clips, bench.config(chunk_frames=frames))
-        section.points += [Point(p.series, p.measure, p.unit, frames, p.values, p.timed) for p in reference.points]
+        section.points += bench.streamed(section, frames, clips, bench.config(chunk_frames=frames))
+        section.points += [replace(p, x=frames) for p in natively]
     section.findings += same_in_words(section, "chunk size")
     return section

@@ -21,8 +21,10 @@ def length(bench: Bench) -> Section:
     alive = True
     for frames in plan.lengths:
         clips = list(bench.material.clips(plan.clips if frames <= LONGEST else 1, frames))
-        bench.streamed(section, frames, clips, bench.config(), plan.curve_cap)
-        alive = alive and bench.native(section, frames, clips, plan.curve_cap)
+        section.points += bench.streamed(section, frames, clips, bench.config(), plan.curve_cap)
+        natively = bench.native(section, frames, clips, plan.curve_cap) if alive else []
+        section.points += natively
+        alive = bool(natively)
         bench.say(f"{frames} frames: {first_in_words(section, frames)}")
     section.findings += growth_in_words(section)
     if not alive:
@@ -41,8 +43,8 @@ def rate(bench: Bench) -> Section:
     )
     for fps in plan.rates:
         clips = list(bench.material.clips(plan.clips, max(4, round(plan.duration * fps)), fps=fps))
-        bench.streamed(section, fps, clips, bench.config())
-        bench.native(section, fps, clips)
+        section.points += bench.streamed(section, fps, clips, bench.config())
+        section.points += bench.native(section, fps, clips)
         bench.say(f"{fps:g} fps: {first_in_words(section, fps)}")
     section.findings += growth_in_words(section)
     return section
@@ -57,8 +59,8 @@ def resolution(bench: Bench) -> Section:
     )
     for side in bench.plan.sides:
         clips = list(bench.material.clips(bench.plan.clips, bench.plan.frames, size=(side, side)))
-        bench.streamed(section, side, clips, bench.config())
-        bench.native(section, side, clips)
+        section.points += bench.streamed(section, side, clips, bench.config())
+        section.points += bench.native(section, side, clips)
         bench.say(f"{side} pixels: {first_in_words(section, side)}")
     section.findings += growth_in_words(section)
     return section

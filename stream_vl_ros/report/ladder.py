@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -123,10 +124,9 @@ def compare(
 def record(section: Section, outcome: Outcome, clip: Clip, question: Asked) -> None:
     """Put an outcome into a section: its rungs, both answers, all numbers, and what it comes to in words."""
     section.rungs += outcome.rungs
-    only = [s for s in outcome.stream if s != outcome.fair]
-    for stride in only:
-        said = outcome.stream[stride][0].text
-        section.said.append(Said(clip.every(stride).about(stride), question.text, said, None, None))
+    for stride, runs in outcome.stream.items():
+        if stride != outcome.fair:
+            section.said.append(Said(clip.every(stride).about(stride), question.text, runs[0].text, None, None))
     part, stream, native = clip.every(outcome.fair), outcome.stream[outcome.fair], outcome.native
     same = all(a.ids == b.ids for a, b in zip(stream, native, strict=True))
     section.said.append(Said(part.about(outcome.fair), question.text, stream[0].text, native[0].text, same))
@@ -152,17 +152,12 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
             f"{(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
             f"({frames} frames)."
         )
-    a, b = _median(r.first for r in stream), _median(r.first for r in native)
+    a, b = (statistics.median(r.first for r in runs) for runs in (stream, native))
     said.append(
         f"{clip.source}, {frames} frames: first token after {a:.1f} ms streaming and {b:.1f} ms native "
         f"({b / a:.1f} times as long); tokens identical in {same} of {len(stream)} pairs."
     )
     return said
-
-
-def _median(values: Iterator[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]
 
 
 def _reached(run: Run) -> str:

@@ -44,7 +44,7 @@ def questions(bench: Bench) -> Section:
         section.points.append(Point("stream", "step of all", "ms", count, tuple(steps), timed=True))
         natively: list[float] = []
         for _ in range(max(1, plan.repeats // 2)):
-            runs = [sides.ask_native(clip, a) for a in [clip.questions[i % len(clip.questions)] for i in range(count)]]
+            runs = [sides.ask_native(clip, clip.questions[i % len(clip.questions)]) for i in range(count)]
             natively.append(sum(r.total for r in runs))
         section.points.append(Point("native", "all answered", "ms", count, tuple(natively), timed=True))
         bench.say(f"{count} questions: {section.of('all answered', 'stream')[-1].median:.1f} ms")
@@ -66,19 +66,15 @@ def eviction(bench: Bench) -> Section:
         "What is forgotten to stay within a budget of tokens. docs/memory.md looks at it by age.",
     )
     clips = list(bench.material.clips(plan.clips, plan.frames))
-    full = Section("", "", "", "")
-    bench.streamed(full, 1.0, clips, bench.config())
-    whole = int(full.of("cache")[0].values[0])
-    section.points += named("full cache", full.points)
-    natively = Section("", "", "", "")
-    if bench.native(natively, 1.0, clips):
-        section.points += natively.points
+    section.points += named("full cache", bench.streamed(section, 1.0, clips, bench.config()))
+    whole = int(section.of("cache")[0].values[0])
+    section.points += bench.native(section, 1.0, clips)
     for rule in ("window", "importance"):
         for share in plan.budgets:
-            one = Section("", "", "", "")
-            bench.streamed(one, share, clips, bench.config(eviction=rule, budget_tokens=round(share * whole)))
-            section.points += named(rule, one.points)
-            bench.say(f"{rule}, {share:g} of the full cache: first token {one.of('first token')[0].median:.1f} ms")
+            config = bench.config(eviction=rule, budget_tokens=round(share * whole))
+            section.points += named(rule, bench.streamed(section, share, clips, config))
+            first = section.of("first token", rule)[-1].median
+            bench.say(f"{rule}, {share:g} of the full cache: first token {first:.1f} ms")
     if section.of("accuracy"):
         middle = min(plan.budgets, key=lambda b: abs(b - 0.5))
         percent = {r: section.at("accuracy", r, middle) for r in ("window", "importance")}

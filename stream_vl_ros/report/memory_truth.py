@@ -37,12 +37,12 @@ def memory(bench: Bench) -> Section:
         "allocator hands out for a cache of that size.",
     )
     gauge = bench.sides.gauge
-    per_token = 0
-    worst = 0.0
+    per_token, worst, same = 0, 0.0, True
     for frames in bench.plan.lengths:
         clip = next(bench.material.clips(1, frames))
         stream, _ = bench.sides.watch(clip, bench.config())
         reported, tensors = stream.cache.memory_bytes, tensor_bytes(stream.cache)
+        same = same and reported == tensors
         per_token = stream.cache.shape.bytes_per_token
         capacity = reported // per_token
         handed, said = allocator_bytes(gauge, stream.cache.shape, capacity)
@@ -55,10 +55,6 @@ def memory(bench: Bench) -> Section:
             Point("stream", "cache", "tokens", frames, (stream.cache.length,)),
         ]
         bench.say(f"{frames} frames: {reported} bytes reported, {tensors} in tensors, {handed} by the allocator")
-    same = all(
-        section.at("cache memory", "reported", x).values == section.at("cache memory", "tensors", x).values  # type: ignore[union-attr]
-        for x in bench.plan.lengths
-    )
     section.findings.append(
         f"A token takes {per_token:,} bytes. What is reported is {'exactly' if same else 'NOT'} what the tensors take; "
         f"the allocator's own figure is within {worst:.0f} bytes an allocation of it (granularity "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.report.results import Point, Section
@@ -48,12 +49,11 @@ def merged(section: Section) -> Section:
         values = (*found[key].values, *p.values) if key in found else p.values
         found[key] = Point(*key, values if p.timed or len(set(values)) > 1 else values[:1], p.timed)
     section.points = [
-        Point(p.series, p.measure, p.unit, p.x, (sum(p.values) / len(p.values),)) if p.measure == "accuracy" else p
-        for p in found.values()
+        replace(p, values=(sum(p.values) / len(p.values),)) if p.measure == "accuracy" else p for p in found.values()
     ]
     return section
 
 
 def named(series: str, some: Sequence[Point]) -> list[Point]:
     """The same points under another series."""
-    return [Point(series, p.measure, p.unit, p.x, p.values, p.timed) for p in some]
+    return [replace(p, series=series) for p in some]
