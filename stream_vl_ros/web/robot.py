@@ -95,8 +95,16 @@ class Robot:
         """Begin."""
         self._told = told
         node, name = self._node, self._name
-        self._ask = ActionClient(node, AskStream, f"{name}/ask_stream", feedback_sub_qos_profile=SERVICE_QOS)
-        self._watch = node.create_client(Watch, f"{name}/watch")
+        self._ask = ActionClient(
+            node,
+            AskStream,
+            f"{name}/ask_stream",
+            goal_service_qos_profile=SERVICE_QOS,
+            result_service_qos_profile=SERVICE_QOS,
+            cancel_service_qos_profile=SERVICE_QOS,
+            feedback_sub_qos_profile=SERVICE_QOS,
+        )
+        self._watch = node.create_client(Watch, f"{name}/watch", qos_profile=SERVICE_QOS)
         self._parameters = AsyncParameterClient(node, name)
         node.create_subscription(Answer, f"{name}/answer", lambda m: self._tell("answer", plain(m)), EVENT_QOS)
         node.create_subscription(Event, f"{name}/event", lambda m: self._tell("event", plain(m)), EVENT_QOS)
