@@ -119,9 +119,9 @@ def run(
     return tallies
 
 
-def full_cache(model: LoadedModel, frames: int, size: Sequence[int]) -> int:
+def full_cache(model: LoadedModel, frames: int, size: Sequence[int], max_pixels: int = 0) -> int:
     """Tokens that a clip of `frames` pictures of this size takes, its system turn included."""
     stream = VideoStream(model)
     geometry = model.adapter.geometry
-    rows, columns = geometry.grid(*geometry.frame_size(size[0], size[1], 0))
+    rows, columns = geometry.grid(*geometry.frame_size(size[0], size[1], max_pixels))
     return stream.cache.length + -(-frames // geometry.temporal) * rows * columns

@@ -42,9 +42,10 @@ def live(loaded: LoadedModel, task: Task, seconds: float, questions: int, name: 
     for asked in (0, questions):
         stream = TimedStream(loaded, task.config(64 + 2400 * count // 4))
         arrived, lost = [], 0
+        waited: list[float] = []
         with EngineRunner(stream) as runner:
             over = threading.Event()
-            askers = [threading.Thread(target=_ask, args=(runner, over, i)) for i in range(asked)]
+            askers = [threading.Thread(target=_ask, args=(runner, over, i, waited)) for i in range(asked)]
             begin = time.perf_counter()
             for i in range(count):
                 time.sleep(max(0.0, begin + i / CAMERA_FPS - time.perf_counter()))
@@ -62,16 +63,19 @@ def live(loaded: LoadedModel, task: Task, seconds: float, questions: int, name: 
                 asker.join(30)
             status = runner.status()
             lost = status.frames.received - status.frames.ingested
-        latencies = [1e3 * (b - a) for a, b in zip(arrived, stream.done, strict=False)][2:]
-        what = f"chunk latency, {asked} questions" if asked else "chunk latency, idle"
-        yield Samples(name, what, stream.cache.length, latencies)
+        latencies = [1e3 * (b - a) for a, b in zip(arrived, stream.done, strict=False)]
+        load = f"{asked} questions" if asked else "idle"
+        yield Samples(name, f"first chunk of a stream, {load}", 0, latencies[:1])
+        yield Samples(name, f"chunk latency, {load}", stream.cache.length, latencies[2:])
+        if asked:
+            yield Samples(name, f"answers of 40 tokens, {load}", stream.cache.length, waited)
         yield Samples(name, f"frames lost, {asked} questions", stream.cache.length, [float(lost)])
 
 
-def _ask(runner: EngineRunner, over: threading.Event, number: int) -> None:
+def _ask(runner: EngineRunner, over: threading.Event, number: int, waited: list[float]) -> None:
     while not over.is_set():
         future: Future[Any] = runner.ask(Question(f"{QUESTION}{'?' * number}", max_new_tokens=40))
-        future.result(60)
+        waited.append(1e3 * future.result(60).total_time)
 
 
 def sustained(loaded: LoadedModel, chunks: int, frames: int = 16, name: str = "engine") -> Iterator[Samples]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -57,10 +58,12 @@ class Answering:
         self._make_room = make_room
         self._numbers = numbers
         self._batch = DecodeBatch(stream.model, make_room, numbers)
-        self._active: list[Request] = []
+        self._opening: deque[Request] = deque()  # whose frames and question are still to be read
+        self._active: list[Request] = []  # whose answers are being written
+        self._read_last = False
 
     def __bool__(self) -> bool:
-        return bool(self._active)
+        return bool(self._active or self._opening)
 
     @property
     def memory_bytes(self) -> int:
@@ -68,11 +71,42 @@ class Answering:
         return self._batch.memory_bytes
 
     def begin(self, request: Request) -> None:
-        """Fork and read the question."""
+        """Fix the moment that a question is about. All work is left to `step`."""
         if not self._still_wanted(request):
             return
         try:
             request.resets = self._stream.resets
+            if request.dialogue:
+                history = (*self._dialogues.history(request.dialogue), *request.question.history)
+                request.question = replace(request.question, history=history)
+            request.deferred = self._stream.defer()
+        except Exception as error:
+            self.fail(request, error)
+            return
+        self._opening.append(request)
+
+    def step(self) -> None:
+        """Do one piece of work, with others' turn in between: a token of every answer, or what a new one begins with.
+
+        The two take turns.
+        """
+        for request in [*self._opening, *self._active]:
+            self._still_wanted(request)
+        if self._opening and not (self._active and self._read_last):
+            self._read_last = True
+            self._open(self._opening[0])
+        elif self._active:
+            self._read_last = False
+            self._write()
+
+    def _open(self, request: Request) -> None:
+        """Read some of the frames that a question sees, or the question itself."""
+        deferred = request.deferred
+        assert deferred is not None
+        try:
+            if not deferred.ready:
+                with_room(deferred.advance, self._make_room, self._numbers)
+                return
             generation = with_room(lambda: self._started(request), self._make_room, self._numbers)
             request.generation = generation
             if not generation.done:
@@ -80,14 +114,14 @@ class Answering:
         except Exception as error:
             self.fail(request, error)
             return
+        self._opening.remove(request)
+        request.deferred = None
         self._active.append(request)
         self._go_on(request)
 
     def _started(self, request: Request) -> Generation:
-        question = request.question
-        if request.dialogue:
-            question = replace(question, history=(*self._dialogues.history(request.dialogue), *question.history))
-        generation = self._stream.start(question, request.asked_at)
+        assert request.deferred is not None
+        generation = Generation(self._stream.model, request.deferred.fork(), request.question, request.asked_at)
         try:
             generation.prefill()
         except BaseException:
@@ -95,12 +129,7 @@ class Answering:
             raise
         return generation
 
-    def step(self) -> None:
-        """Write one token of every answer."""
-        for request in list(self._active):
-            self._still_wanted(request)
-        if not self._active:
-            return
+    def _write(self) -> None:
         failures = {id(f.generation): f.error for f in self._batch.step()}
         for request in list(self._active):
             error = failures.get(id(request.generation))
@@ -121,8 +150,8 @@ class Answering:
 
     def close(self) -> None:
         """End all requests without an answer."""
-        while self._active:
-            self.fail(self._active[0], closed_error())
+        for request in [*self._opening, *self._active]:
+            self.fail(request, closed_error())
 
     def _still_wanted(self, request: Request) -> bool:
         """False, and everything put away, if the caller gave up or the deadline passed."""
@@ -173,8 +202,10 @@ class Answering:
         fulfil(request.future, lambda: answer)
 
     def _retire(self, request: Request, *, answered: bool) -> None:
-        if request in self._active:
-            self._active.remove(request)
+        for waiting in (self._opening, self._active):
+            if request in waiting:
+                waiting.remove(request)
+        request.deferred = None
         if request.generation is not None and request.generation in self._batch:
             self._batch.remove(request.generation)
         self._ended(answered)

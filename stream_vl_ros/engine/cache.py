@@ -212,6 +212,10 @@ class KVCache(Cache):
             self._initial_capacity = capacity
         self._max_capacity = capacity
 
+    def has_room(self, tokens: int) -> bool:
+        """Whether so many more may be kept within the bound."""
+        return self._max_capacity is None or self._length + tokens <= self._max_capacity
+
     def _reserve(self, tokens: int) -> None:
         needed = self._length + tokens
         overwrites_shared = any(s.length > self._length for s in self._exported)

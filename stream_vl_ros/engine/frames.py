@@ -82,7 +82,11 @@ class PatchGeometry:
 
 
 def to_patches(
-    frames: list[np.ndarray], size: tuple[int, int], geometry: PatchGeometry, device: torch.device
+    frames: list[np.ndarray],
+    size: tuple[int, int],
+    geometry: PatchGeometry,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """Resize, normalise and cut pictures.
 
@@ -90,15 +94,22 @@ def to_patches(
         frames: uint8 arrays (height, width, 3); they need not have the same size. If their number is not a
             multiple of the temporal patch, the last one is repeated, as the model's own processor does.
         size: height and width in pixels to resize to, multiples of `geometry.factor`.
+        dtype: of the patches. Everything is computed in float32 and rounded at the end.
 
     Returns:
-        patches, float32 of shape (T * H * W, 3 * temporal * patch * patch), in the order in which each merge x merge
-        block of patches is contiguous, and the grid (T, H, W) in patches, int64 of shape (1, 3), on the CPU.
+        patches, (T * H * W, 3 * temporal * patch * patch), in the order in which each merge x merge block of patches is
+        contiguous, and the grid (T, H, W) in patches, int64 of shape (1, 3), on the CPU.
     """
     missing = -len(frames) % geometry.temporal
     pictures = [*frames, *frames[-1:] * missing]
     mean, std = _colours(geometry, device)
-    video = _resized(pictures, size, device).to(torch.float32).sub_(mean).div_(std)
+    video = torch.empty(len(pictures), 3, *size, dtype=dtype, device=device)
+    # One after the other: large pictures in float32 take more memory than all that is made of them.
+    for i, picture in enumerate(pictures):
+        if i and picture is pictures[i - 1]:
+            video[i] = video[i - 1]
+        else:
+            video[i] = _resized(picture, size, device).to(torch.float32).sub_(mean).div_(std)
     t, p, m = geometry.temporal, geometry.patch, geometry.merge
     n, channels, height, width = video.shape
     grid = (n // t, height // p, width // p)
@@ -114,18 +125,11 @@ def _colours(geometry: PatchGeometry, device: torch.device) -> tuple[Tensor, Ten
     return scaled[0].to(device), scaled[1].to(device)
 
 
-def _resized(pictures: list[np.ndarray], size: tuple[int, int], device: torch.device) -> Tensor:
-    """uint8 (pictures, 3, height, width) of this size, on the device."""
+def _resized(picture: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    """uint8 (3, height, width) of this size, on the device."""
     # PyTorch takes no read-only arrays, such as PIL's or the bytes of a message: those are copied.
-    tensors = [torch.from_numpy(np.require(p, requirements=["C", "W"])).to(device).permute(2, 0, 1) for p in pictures]
-    if device.type == "cuda" and all(t.shape == tensors[0].shape for t in tensors):
-        return _resize(torch.stack(tensors), size)
-    return torch.stack([_resize(t, size) for t in tensors])
-
-
-def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Of one picture or several, (..., 3, height, width)."""
-    if tuple(picture.shape[-2:]) == size:
-        return picture
-    resized: Tensor = tvf.resize(picture, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)
+    tensor = torch.from_numpy(np.require(picture, requirements=["C", "W"])).to(device).permute(2, 0, 1)
+    if tuple(tensor.shape[-2:]) == size:
+        return tensor
+    resized: Tensor = tvf.resize(tensor, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)
     return resized

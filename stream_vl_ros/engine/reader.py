@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.config import StreamConfig
-from stream_vl_ros.engine.frames import Frame, to_patches
+from stream_vl_ros.engine.frames import Frame
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.memory.ledger import Block
 from stream_vl_ros.engine.memory.still import LastRead, StillFilter
@@ -19,8 +20,10 @@ from stream_vl_ros.engine.positions import VideoSegment, text_positions
 from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.units import NANOSECONDS
+from stream_vl_ros.engine.visual import VisualTokens
 
 Size = tuple[int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,20 @@ class VideoRead:
     segment: VideoSegment
     blocks: tuple[Block, ...]
     last_read: LastRead | None
+
+    def onto(self, state: StreamState, frames: Sequence[Frame]) -> StreamState:
+        """What a stream at `state` is with these frames, which were read."""
+        return replace(
+            state,
+            segment=self.segment,
+            answered=False,
+            frames=state.frames + len(frames),
+            span=frames[-1].span,
+            first_stamp_ns=state.first_stamp_ns if state.frames else frames[0].stamp_ns,
+            last_stamp_ns=frames[-1].stamp_ns,
+            ledger=state.ledger.grown(*self.blocks),
+            last_read=self.last_read,
+        )
 
 
 class Reader:
@@ -107,49 +124,67 @@ class Reader:
             yield Stretch(stretch, ids, start, before, after, positions, border)
             segment, span = after, number
 
-    def video(self, frames: Sequence[Frame], size: Size, state: StreamState, cache: KVCache) -> VideoRead:
+    def video(self, frames: Sequence[Frame], visual: VisualTokens, state: StreamState, cache: KVCache) -> VideoRead:
         """Read frames on top of `cache`, which holds what the stream does at `state`.
 
-        An odd last frame of a span is doubled. `size` are the height and width in pixels that frames are encoded at.
+        An odd last frame of a span is doubled.
         """
+        return _all_of(self.steps(frames, visual, state, cache))
+
+    def steps(
+        self, frames: Sequence[Frame], visual: VisualTokens, state: StreamState, cache: KVCache, piece: int = 0
+    ) -> Generator[None, None, VideoRead]:
+        """`video` in steps, so that there can be other work between them: at most `piece` tokens each, 0 for all."""
         blocks: list[Block] = []
         number, segment, last_read = state.frames, state.segment, state.last_read
-        for stretch in self.stretches(frames, size, state):
+        for stretch in self.stretches(frames, visual.size, state):
             if stretch.ids:
                 pinned = stretch.border and number < self._config.sink_frames
                 text = self.text(stretch.ids, stretch.start, cache)
                 blocks.append(Block(text.tokens, text.position, pinned=pinned, border=stretch.border))
                 last_read = None
-            read, last_read = self._pairs(stretch, number, size, last_read, state, cache)
+            read, last_read = yield from self._pairs(stretch, number, visual, last_read, state, cache, piece)
             blocks += read
             number, segment = number + len(stretch.frames), stretch.after
         assert segment is not None
         return VideoRead(segment, tuple(blocks), last_read)
 
+    @property
+    def filters(self) -> bool:
+        """Whether parts of pictures are left out that did not change."""
+        return self._config.still_threshold > 0
+
     def _pairs(
-        self, stretch: Stretch, number: int, size: Size, last: LastRead | None, state: StreamState, cache: KVCache
-    ) -> tuple[list[Block], LastRead | None]:
-        adapter, geometry = self._adapter, self._adapter.geometry
+        self,
+        stretch: Stretch,
+        number: int,
+        visual: VisualTokens,
+        last: LastRead | None,
+        state: StreamState,
+        cache: KVCache,
+        piece: int,
+    ) -> Generator[None, None, tuple[list[Block], LastRead | None]]:
+        geometry = self._adapter.geometry
         frames, segment, positions = stretch.frames, stretch.before, stretch.positions
         firsts = frames[:: geometry.temporal]
-        patches, grid = to_patches([f.pixels for f in frames], size, geometry, adapter.device)
         kept = None
-        if self._config.still_threshold:
+        if self.filters:
+            patches, grid = visual.patches(frames)
             numbers = [number + i * geometry.temporal for i in range(len(firsts))]
             times = [f.time_ns for f in firsts]
             kept, last = self._still.changed(patches, times, numbers, last, state.oldest_loose)
+            if kept.any():
+                self._read_moving(patches, grid, kept, positions, cache)
         else:
             last = None  # of no use if the filter is switched on later
-        if kept is None:
-            adapter.read_video(patches, grid, positions, cache)
-        elif kept.any():
-            # The vision tower looks at one pair at a time, so those without any change need not pass through it.
-            moving = kept.any(dim=1)
-            patches = patches.view(len(firsts), -1, patches.shape[-1])[moving.to(patches.device)].flatten(0, 1)
-            grid = grid.clone()
-            grid[0, 0] = int(moving.sum())
-            embeds = adapter.embed_video(patches, grid)[kept[moving].flatten().to(adapter.device)]
-            adapter.forward(embeds[None], positions[:, kept.flatten()], cache)
+            seen = all(visual.has(frames[i : i + geometry.temporal]) for i in range(0, len(frames), geometry.temporal))
+            tokens = visual.of(frames)
+            if piece and not seen:
+                yield
+            for begin, end in _pieces(tokens.shape[0], piece):
+                if begin:
+                    yield
+                self._adapter.read(tokens[begin:end], positions[:, begin:end], cache)
         blocks = []
         for i in range(len(firsts)):
             begin = i * geometry.temporal
@@ -167,3 +202,30 @@ class Reader:
                 )
             )
         return blocks, last
+
+    def _read_moving(self, patches: Tensor, grid: Tensor, kept: Tensor, positions: Tensor, cache: KVCache) -> None:
+        # The vision tower looks at one pair at a time, so those without any change need not pass through it.
+        moving = kept.any(dim=1)
+        patches = patches.view(len(moving), -1, patches.shape[-1])[moving.to(patches.device)].flatten(0, 1)
+        grid = grid.clone()
+        grid[0, 0] = int(moving.sum())
+        embeds = self._adapter.embed_video(patches, grid)[kept[moving].flatten().to(self._adapter.device)]
+        self._adapter.forward(embeds[None], positions[:, kept.flatten()], cache)
+
+
+def _pieces(tokens: int, most: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of pieces of about the same size."""
+    count = -(-tokens // most) if most else 1
+    each = -(-tokens // count)
+    for begin in range(0, tokens, each):
+        yield begin, min(tokens, begin + each)
+
+
+def _all_of(steps: Generator[None, None, T]) -> T:
+    """Run to the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

@@ -328,9 +328,9 @@ class EngineRunner:
         return self._shared.closing or bool(self._shared.queue) or self._flush_due() or self._watching.due
 
     def _take_in(self) -> float:
-        """Work through the queue until a chunk was encoded or a question was read.
+        """Work through the queue until a chunk was encoded. Of a question only its moment is noted.
 
-        Returns the seconds that video took.
+        Returns the seconds that it took.
         """
         started = time.perf_counter()
         while not self._shared.closing:
@@ -342,8 +342,7 @@ class EngineRunner:
                 break
             if isinstance(item, Request):
                 self._answering.begin(item)
-                return 0.0
-            if isinstance(item, Control):
+            elif isinstance(item, Control):
                 self._perform(item)
                 # Chunks may be smaller now than what waits.
                 while self._encode(self._stream.encode_chunk):

@@ -11,6 +11,7 @@ from typing import Any
 
 from stream_vl_ros.engine.answer import Answer
 from stream_vl_ros.engine.counters import ChunkTimes, FrameCounters, QuestionCounters
+from stream_vl_ros.engine.deferred_fork import DeferredFork
 from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.question import Question
@@ -38,6 +39,7 @@ class Request:
     deadline: float
     dialogue: str = ""
     on_text: Callable[[str], None] | None = None
+    deferred: DeferredFork | None = None  # until the question is read
     generation: Generation | None = None
     resets: int = 0  # of the stream when it was forked
 

@@ -14,6 +14,7 @@ from stream_vl_ros.engine.answer import Moment
 from stream_vl_ros.engine.askable import Askable
 from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.config import StreamConfig, require
+from stream_vl_ros.engine.deferred_fork import DeferredFork
 from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.frames import Frame
 from stream_vl_ros.engine.loader import LoadedModel
@@ -21,16 +22,17 @@ from stream_vl_ros.engine.memory.keeper import MemoryKeeper
 from stream_vl_ros.engine.memory.ledger import Evicted, Ledger
 from stream_vl_ros.engine.memory.sink import pinned_to
 from stream_vl_ros.engine.pictures import check_pixels
-from stream_vl_ros.engine.positions import VideoSegment
 from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.reader import Reader
 from stream_vl_ros.engine.reconfigured import ANEW, LATER, Change, Reconfigured, changes
 from stream_vl_ros.engine.sampling import FrameSampler
-from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot, Tip
+from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import JumpCounters
 from stream_vl_ros.engine.timing import adjusted, new_sampler, timed
+from stream_vl_ros.engine.tip import PIECE, Tip
 from stream_vl_ros.engine.units import NANOSECONDS
+from stream_vl_ros.engine.visual import VisualTokens
 from stream_vl_ros.errors import CacheError, ConfigError, FrameError, NoVideoError
 
 Picture = np.ndarray | Callable[[], np.ndarray]
@@ -67,13 +69,14 @@ class VideoStream(Askable):
     _pending: list[Frame]
     _size: tuple[int, int] | None  # pixels of an encoded frame, fixed by the first one
     _sampler: FrameSampler
-    _last_tip: Tip | None  # kept while further questions of the same moment may come
+    _visual: VisualTokens | None  # of pictures of the present size; None before the first chunk or question
+    _tip: Tip | None  # kept while further questions about the waiting frames may come
 
     def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
         self.model = model
         self.resets = 0  # how often video was forgotten as a whole: by a reset, or by going back
         self.jumps = JumpCounters()  # of the stamps, since the stream was made
-        self._size = None
+        self._size = self._visual = None
         config = config or StreamConfig()
         pieces, keeper, _ = self._feasible(config, ())
         self._use(config, pieces, keeper)
@@ -143,7 +146,6 @@ class VideoStream(Askable):
         self._keeper.check_space(self.cache.length + tokens)
         self._size, self._sampler = size, timing.sampler
         self._pending.append(frame)
-        self._last_tip = None
         if jump is not None:
             self.jumps = self.jumps.more(jump)
         return Offered(True, jump)
@@ -180,15 +182,22 @@ class VideoStream(Askable):
         """Forget the frames that wait for their chunk. Returns how many."""
         count = len(self._pending)
         self._pending.clear()
-        self._last_tip = None
+        self._tip = None
         return count
 
     def encode_chunk(self) -> ChunkReport | None:
-        """Encode one chunk if enough frames wait for it, or if nothing can be added to those that wait."""
-        chunk, (waiting, closed) = self.config.chunk_frames, self._waiting()
-        if waiting >= max(chunk, self._temporal):
-            return self._encode(max(chunk - chunk % self._temporal, self._temporal))
-        return self._encode(waiting) if closed else None
+        """Encode one chunk if enough frames wait for it, or if nothing can be added to those that wait.
+
+        If not, what can be done for the next one is done now: its pairs of large pictures go through the vision tower.
+        """
+        chunk, (waiting, closed) = self._chunk, self._waiting()
+        if waiting >= max(self.config.chunk_frames, self._temporal):
+            return self._encode(chunk)
+        if closed:
+            return self._encode(waiting)
+        if waiting:
+            self._look_ahead(waiting)
+        return None
 
     def flush(self) -> ChunkReport | None:
         """Encode what waits without a full chunk: whole pairs only, an odd frame goes on waiting.
@@ -211,7 +220,6 @@ class VideoStream(Askable):
 
     # --- questions ------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def fork(self, *, waiting: bool = True) -> Fork:
         """A private continuation that has seen every frame up to now. The stream does not change.
 
@@ -221,8 +229,12 @@ class VideoStream(Askable):
 
         Raises `NoVideoError` before the first frame.
         """
-        state = self._state
-        pending = self._pending if waiting else []
+        return self.defer(waiting=waiting).fork()
+
+    @torch.inference_mode()
+    def defer(self, *, waiting: bool = True) -> DeferredFork:
+        """This moment, to be forked later, or piece by piece, whatever happens to the stream until then. See `fork`."""
+        state, pending = self._state, tuple(self._pending) if waiting else ()
         seen = state.held_frames + len(pending)
         if seen == 0:
             raise NoVideoError("no video yet: not one frame has arrived; append frames, or check that the camera sends")
@@ -233,13 +245,19 @@ class VideoStream(Askable):
             cache_tokens=self.cache.length,
             cache_bytes=self.cache.memory_bytes,
         )
-        cache, segment = self._tip() if pending else (self.cache.fork(), state.segment)
-        if segment is None:
-            # No new video since a remembered answer: the question follows it in the dialogue.
-            start, ask = state.position, self.pieces.follow_up
-        else:
-            start, ask = self._reader.text_end(segment), self.pieces.ask
-        return Fork(self.model.adapter, moment, cache, start, ask, self.pieces.follow_up)
+        if pending and (self._tip is None or self._tip.state is not state):
+            self._tip = Tip(self._reader, self._looks(), state, self.cache.fork(), self._temporal)
+        return DeferredFork(
+            adapter=self.model.adapter,
+            reader=self._reader,
+            pieces=self.pieces,
+            moment=moment,
+            cache=self.cache.fork(),
+            segment=state.segment,
+            position=state.position,
+            waiting=pending,
+            tip=self._tip if pending else None,
+        )
 
     @torch.inference_mode()
     def remember(self, question: str, answer: str) -> None:
@@ -322,7 +340,7 @@ class VideoStream(Askable):
         self._state = replace(self._state, ledger=pinned_to(self._state.ledger, self.config.sink_frames))
         self._keeper.budget = budget
         self._sampler = replace(adjusted(snapshot.sampler, self.config, self.model.adapter), restored=True)
-        self._last_tip = None
+        self._tip = None
         self.resets += 1
 
     def reset(self) -> None:
@@ -375,7 +393,7 @@ class VideoStream(Askable):
 
     def release(self) -> None:
         """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
-        self._last_tip = None
+        self._tip = None
         if self._keeper.active:
             self._forgetting(lambda s: s.holding(self._keeper.shed(self.cache, s.ledger)))
 
@@ -388,6 +406,7 @@ class VideoStream(Askable):
     def _use(self, config: StreamConfig, pieces: PromptPieces, keeper: MemoryKeeper) -> None:
         self.config, self.pieces, self._keeper = config, pieces, keeper
         self._reader = Reader(self.model, pieces, config)
+        self._visual = self._tip = None
 
     def _feasible(
         self, config: StreamConfig, changed: Sequence[Change]
@@ -421,7 +440,7 @@ class VideoStream(Askable):
         """Bring what is there in line with settings that have changed, and with the budget that follows from them."""
         state, sampler = self._state, self._sampler
         pinned = replace(state, ledger=pinned_to(state.ledger, self.config.sink_frames))
-        self._keeper.budget, self._state, self._last_tip = budget, pinned, None
+        self._keeper.budget, self._state, self._tip = budget, pinned, None
         self._sampler = adjusted(sampler, self.config, self.model.adapter)
         try:
             self._make_room(0)
@@ -437,6 +456,11 @@ class VideoStream(Askable):
     def _temporal(self) -> int:
         return self.model.adapter.geometry.temporal
 
+    @property
+    def _chunk(self) -> int:
+        """Frames that a chunk takes: whole pairs."""
+        return max(self.config.chunk_frames - self.config.chunk_frames % self._temporal, self._temporal)
+
     @torch.inference_mode()
     def _opened(self) -> tuple[KVCache, StreamState]:
         """A cache that holds the beginning of the prompt, and the state of a stream without video."""
@@ -450,7 +474,7 @@ class VideoStream(Askable):
     def _adopt(self, cache: KVCache, state: StreamState) -> None:
         # Everything that can fail is done by now.
         self.cache, self._state = cache, state
-        self._pending, self._size, self._last_tip = [], None, None
+        self._pending, self._size, self._visual, self._tip = [], None, None, None
         self._sampler = new_sampler(self.config, self.model.adapter)
 
     def _encode(self, count: int) -> ChunkReport:
@@ -463,25 +487,41 @@ class VideoStream(Askable):
     @torch.inference_mode()
     def _read_chunk(self, count: int) -> None:
         chunk, length = self._pending[:count], self.cache.length
-        self._last_tip = None
+        self._tip = None
         try:
-            assert self._size is not None
-            read = self._reader.video(chunk, self._size, self._state, self.cache)
+            read = self._reader.video(chunk, self._looks(), self._state, self.cache)
         except BaseException:
             self.cache.truncate(length)
             raise
         del self._pending[:count]
-        self._state = replace(
-            self._state,
-            segment=read.segment,
-            answered=False,
-            frames=self._state.frames + count,
-            span=chunk[-1].span,
-            first_stamp_ns=self._state.first_stamp_ns if self._state.frames else chunk[0].stamp_ns,
-            last_stamp_ns=chunk[-1].stamp_ns,
-            ledger=self._state.ledger.grown(*read.blocks),
-            last_read=read.last_read,
-        )
+        self._state = read.onto(self._state, chunk)
+
+    def _looks(self) -> VisualTokens:
+        """Visual tokens of pictures of the present size. The first time, what chunks of them need is made."""
+        size = self._size
+        assert size is not None
+        if self._visual is None or self._visual.size != size:
+            pairs = -(-self._chunk // self._temporal)
+            self._visual = VisualTokens(self.model.adapter, size, pairs)
+            self._prepare(self._visual, pairs)
+        return self._visual
+
+    def _prepare(self, visual: VisualTokens, pairs: int) -> None:
+        picture = np.zeros((*visual.size, 3), np.uint8)
+        count = self._temporal * (1 if visual.large else pairs)
+        patches, grid = visual.patches([Frame(picture, 0, 0)] * count, self.model.adapter.dtype)
+        tokens = [pairs * visual.per_pair]
+        if visual.large:
+            tokens.append(-(-visual.per_pair // -(-visual.per_pair // PIECE)))
+        self.model.adapter.prepare(patches, grid, tokens, self.cache)
+
+    @torch.inference_mode()
+    def _look_ahead(self, waiting: int) -> None:
+        visual = self._looks()
+        if visual.large and not self._reader.filters:
+            whole = waiting - waiting % self._temporal
+            for begin in range(0, whole, self._temporal):
+                visual.of(self._pending[begin : begin + self._temporal])
 
     # --- bounded memory -------------------------------------------------------------------------------------
 
@@ -489,7 +529,7 @@ class VideoStream(Askable):
         """Let `frames` of the waiting ones, and `spare` tokens more, fit into the budget and the range of positions."""
         if not self._keeper.active or self._size is None:
             return
-        self._last_tip = None
+        self._tip = None
         stretches = list(self._reader.stretches(self._pending[:frames], self._size, self._state))
         new = sum(s.tokens for s in stretches) + spare
         self._forgetting(lambda s: s.holding(self._keeper.make_room(self.cache, s.ledger, new)))
@@ -510,16 +550,3 @@ class VideoStream(Askable):
             # Half of it is gone: better an empty memory than a wrong one.
             self.reset()
             raise
-
-    def _tip(self) -> tuple[KVCache, VideoSegment]:
-        """A fork that has read the waiting frames, and the segment that it ends in.
-
-        Questions of one moment share it, so that the frames are encoded once for all of them.
-        """
-        tip = self._last_tip
-        if tip is None or not tip.fits(self._state, self._pending):
-            assert self._size is not None
-            cache = self.cache.fork()
-            segment = self._reader.video(self._pending, self._size, self._state, cache).segment
-            tip = self._last_tip = Tip(self._state, tuple(self._pending), cache, segment)
-        return tip.cache.fork(), tip.segment

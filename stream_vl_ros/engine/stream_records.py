@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream_vl_ros.engine.cache import KVCache, Snapshot
+from stream_vl_ros.engine.cache import Snapshot
 from stream_vl_ros.engine.frames import Frame
-from stream_vl_ros.engine.positions import VideoSegment
 from stream_vl_ros.engine.sampling import FrameSampler
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import Jump
@@ -42,18 +41,3 @@ class StreamSnapshot:
     size: tuple[int, int] | None
     sampler: FrameSampler
     prefix: tuple[str, str]  # system prompt and text base
-
-
-@dataclass(frozen=True, slots=True)
-class Tip:
-    """The waiting frames, encoded on a fork of the stream at `state`."""
-
-    state: StreamState
-    pending: tuple[Frame, ...]
-    cache: KVCache
-    segment: VideoSegment
-
-    def fits(self, state: StreamState, pending: list[Frame]) -> bool:
-        """Whether a stream with this state and these waiting frames is where it was."""
-        same = len(pending) == len(self.pending) and all(a is b for a, b in zip(pending, self.pending, strict=True))
-        return same and state is self.state

@@ -78,8 +78,8 @@ class Bench:
     cold: list[float] = field(default_factory=list)
 
     def config(self, **settings: object) -> StreamConfig:
-        """Of a stream that takes every frame at its own time."""
-        return StreamConfig(target_fps=0, **settings)  # type: ignore[arg-type]
+        """See `Sides.config`."""
+        return self.sides.config(**settings)
 
     def warm_up(self) -> None:
         """Pay for first times before anything is measured."""

@@ -6,10 +6,17 @@ from stream_vl_ros.report.points import merged
 from stream_vl_ros.report.results import Section
 
 
-def pairs_in_words(section: Section) -> str:
+def pairs_in_words(section: Section, dtype: str) -> str:
     """How many answers are the same on both sides."""
     judged = [s for s in section.said if s.identical is not None]
-    return f"Tokens are identical in {sum(bool(s.identical) for s in judged)} of {len(judged)} pairs of answers."
+    same = sum(bool(s.identical) for s in judged)
+    said = f"Tokens are identical in {same} of {len(judged)} pairs of answers."
+    if same == len(judged) or dtype == "float32":
+        return said
+    return (
+        f"{said} In {dtype} each side's kernels round in their own way, and where two tokens score alike the answers "
+        "part; docs/exactness.md compares both sides in float32."
+    )
 
 
 def speed_in_words(section: Section) -> list[str]:

@@ -34,7 +34,7 @@ from stream_vl_ros.report.journal import Journal
 from stream_vl_ros.report.material import Material
 from stream_vl_ros.report.max_fps import max_fps
 from stream_vl_ros.report.memory_truth import memory
-from stream_vl_ros.report.options import LARGE, QUICK, SMALL, parse
+from stream_vl_ros.report.options import LARGE, QUICK, QUICK_LARGE, SMALL, parse
 from stream_vl_ros.report.results import FILE, Results, Section
 from stream_vl_ros.report.sides import Sides
 from stream_vl_ros.report.write import write
@@ -119,7 +119,8 @@ def _small(args: Namespace) -> bool:
 
 
 def _plan(args: Namespace) -> Plan:
-    plan = QUICK if args.quick else SMALL if _small(args) else LARGE
+    small, large = (QUICK, QUICK_LARGE) if args.quick else (SMALL, LARGE)
+    plan = small if _small(args) else large
     given = {
         "ladder": tuple(args.strides) if args.strides else None,
         "cap": args.cap,

@@ -95,7 +95,7 @@ def search(bench: Bench, frames: np.ndarray, asked: int, section: Section, serie
 
 def attempt(bench: Bench, frames: np.ndarray, rate: float, asked: int) -> Trial:
     """Offer frames at a rate, by the clock."""
-    budget = full_cache(bench.sides.loaded, _HELD, frames.shape[1:3])
+    budget = full_cache(bench.sides.loaded, _HELD, frames.shape[1:3], bench.sides.max_pixels)
     config = bench.config(eviction="window", budget_tokens=budget)
     count = max(4 * config.chunk_frames, round(rate * bench.plan.seconds))
     runner_config = RunnerConfig(queue_frames=_QUEUE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stream_vl_ros.bench import gpu_shapes
@@ -39,17 +40,17 @@ LARGE = Plan(
     lengths=(8, 24, 48, 96),
     chunk_frames=(2, 3, 4, 6, 8),
     rates=(1.0, 2.0, 4.0),
-    duration=12.0,
-    sides=(364, 728, 1092),
-    questions=(1, 4, 16),
-    budgets=(0.25, 0.5, 0.75),
+    duration=8.0,
+    sides=(364, 728, 924),
+    questions=(1, 4, 8),
+    budgets=(0.4, 0.5, 0.75),
     frames=24,
     ladder=(1, 2, 4),
     cap=6000.0,
     curve_cap=0.0,
-    seconds=6.0,
+    seconds=3.0,
 )
-"""For models of real sizes on a GPU."""
+"""For models of real sizes on a GPU: minutes."""
 
 QUICK = Plan(
     clips=1,
@@ -68,6 +69,22 @@ QUICK = Plan(
     seconds=1.0,
 )
 """To see that everything runs."""
+
+QUICK_LARGE = replace(
+    LARGE,
+    repeats=1,
+    lengths=(8, 16),
+    chunk_frames=(2, 3),
+    rates=(1.0, 2.0),
+    duration=4.0,
+    sides=(364,),
+    questions=(1, 2),
+    budgets=(0.5,),
+    frames=8,
+    cap=1000.0,
+    seconds=1.0,
+)
+"""The same with a model of real size."""
 
 
 def parse(argv: Sequence[str] | None, doc: str | None) -> argparse.Namespace:

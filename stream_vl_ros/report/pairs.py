@@ -26,7 +26,10 @@ def pair(bench: Bench) -> Section:
         for question in clip.questions[:2]:
             outcome = compare(bench.sides, clip, question, ladder=(1,), repeats=plan.repeats, say=bench.say)
             record(section, outcome, clip, question)
-    section.findings = [pairs_in_words(section), *speed_in_words(section)]
+    section.findings = [
+        pairs_in_words(section, str(bench.sides.loaded.adapter.dtype).removeprefix("torch.")),
+        *speed_in_words(section),
+    ]
     return merged(section)
 
 

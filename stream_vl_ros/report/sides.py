@@ -101,6 +101,15 @@ class Sides:
     def device(self) -> torch.device:
         return self.gauge.device
 
+    @property
+    def max_pixels(self) -> int:
+        """Of a picture, as native inference encodes it: a stream gets the same pictures, also beyond its own limit."""
+        return int(self.loaded.processor.video_processor.size["longest_edge"])
+
+    def config(self, **settings: object) -> StreamConfig:
+        """Of a stream that takes every frame at its own time and in the size that native inference does."""
+        return StreamConfig(**({"target_fps": 0, "max_pixels": self.max_pixels} | settings))  # type: ignore[arg-type]
+
     def ask_native(self, clip: Clip, question: Asked, cap: float = 0.0) -> Run:
         """All frames and the question in one go, as if nothing had been seen before.
 
@@ -187,7 +196,7 @@ class Sides:
         before = self.gauge.reset()
         with self.gauge.cap(cap):
             try:
-                stream, chunks = self.watch(clip, config or StreamConfig(target_fps=0))
+                stream, chunks = self.watch(clip, config or self.config())
                 return self.answer(stream, question, before, chunks)
             except Exception as error:
                 if not is_out_of_memory(error):

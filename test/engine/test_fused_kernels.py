@@ -16,7 +16,7 @@ from stream_vl_ros.engine.batch_cache import StepRows, plan_reads
 from stream_vl_ros.engine.cache import Segment, addresses
 from stream_vl_ros.engine.fused import elementwise, linear, toolkit
 from stream_vl_ros.engine.fused.attention import StepAttention, StepShape, workspace_size
-from stream_vl_ros.engine.fused.chunk_attention import ChunkTile, attend_chunk
+from stream_vl_ros.engine.fused.chunk_attention import ChunkTile, TableAttention, attend_chunk, cut
 from stream_vl_ros.engine.fused.plan import StepPlan
 
 HAS_CUDA = torch.cuda.is_available()
@@ -202,3 +202,76 @@ def test_chunk_attention(dtype, group, past, tokens, splits):
     for tile in tiles:
         out = attend_chunk(qkv, KeyValueParts((), views, past), heads, DIM**-0.5, tile, splits)
         close(out, expected, 1e-2 if dtype != torch.float32 else 2e-6)
+
+
+def table_of(layers, past, fresh, shared, most, items):
+    """The table of a graph that reads visual tokens, as `ReadGraph` fills it in."""
+    width = 2 * len(layers)
+    own = [*layers[0][0].stride()[:2], *addresses(layers)]
+    rows = [[s.length, s.layers[0][0].stride(1), *s.addresses] for s in shared]
+    rows += [[0] * (2 + width)] * (most - 1 - len(rows))
+    values = {
+        "own": own, "past": [past], "fresh": [fresh], "slots": [0], "count": [len(items)], "shared": rows,
+        "items": [*items, *[[0, 0, 0]] * (most - len(items))],
+    }  # fmt: skip
+    return {name: torch.tensor(value, dtype=torch.int64, device=DEVICE) for name, value in values.items()}
+
+
+@kernels
+@pytest.mark.parametrize("dtype", [p.values[0] for p in KINDS if not HAS_CUDA or p.values[0] != torch.float32])
+@pytest.mark.parametrize("group", GROUPS if HAS_CUDA else [3])
+@pytest.mark.parametrize(
+    ("past", "fresh", "shared"),
+    [(0, 70, ()), (150, 90, ()), (0, 64, (150,)), (70, 65, (131, 40)), (33, 96, (1,))],
+)
+def test_reading_from_a_table(dtype, group, past, fresh, shared):
+    """Own tokens and shared ones, in buffers with room behind them, some queries that are padding."""
+    heads, tokens, layer = group * KV_HEADS, 96, 1
+
+    def buffers(length, room, seed):
+        made = [randn(2, 1, KV_HEADS, length + room, DIM, seed=seed + i, dtype=dtype).unbind() for i in (0, 1)]
+        for x in (x for pair in made for x in pair):
+            x[:, :, length:] = torch.nan  # memory that nobody wrote
+        return made
+
+    own = buffers(past, fresh + 7, 10)
+    segments = [
+        Segment(tuple((k[:, :, :n], v[:, :, :n]) for k, v in buffers(n, 5, 20 + 2 * i)), n)
+        for i, n in enumerate(shared)
+    ]
+    qkv = randn(tokens, (heads + 2 * KV_HEADS) * DIM, seed=2, dtype=dtype)
+    angle = randn(tokens, DIM // 2, seed=3).repeat(1, 2)
+    cosine, sine = angle.cos().to(dtype), angle.sin().to(dtype)
+    by_head = qkv.view(tokens, -1, DIM)[:fresh].float().transpose(0, 1)[None]
+    first, second = by_head[:, : heads + KV_HEADS].chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    rotated = torch.cat((first, second), dim=-1) * cosine[:fresh].float() + turned * sine[:fresh].float()
+    query, key, value = rotated[:, :heads], rotated[:, heads:], by_head[:, heads + KV_HEADS :]
+    before = [x[:, :, :past].float() for x in own[layer]]
+    whole = (torch.cat((before[0], key), dim=2), torch.cat((before[1], value), dim=2))
+    ranges = tuple(SharedRange(*(t.float() for t in s.layers[layer])) for s in segments)
+    expected = attend(query, KeyValueParts(ranges, whole, past), DIM**-0.5, math_kernel)[0].transpose(0, 1)
+    most = 4
+    for splits in (1, 3) if HAS_CUDA or shared else (3,):
+        items = cut([past + fresh, *shared], splits, most)
+        table = table_of(own, past, fresh, segments, most, items)
+        attention = TableAttention(tokens, heads, KV_HEADS, DIM, table, ChunkTile(64, 32, 4, 2))
+        out = attention(qkv.clone(), cosine, sine, layer)
+        close(out[:fresh], expected.reshape(fresh, -1), 2e-2 if dtype != torch.float32 else 2e-6)
+        for buffer, new in zip(own[layer], (key, value), strict=True):
+            close(buffer[:, :, past : past + fresh], new, 1e-2 if dtype != torch.float32 else 2e-6)
+            assert buffer[:, :, past + fresh :].isnan().all(), "padding must not be stored"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "splits", "expected"),
+    [
+        ([0], 1, [(0, 0, 1)]),
+        ([900, 0], 3, [(0, 0, 3), (0, 1, 3), (0, 2, 3)]),
+        ([10, 990], 2, [(0, 0, 1), (1, 0, 2), (1, 1, 2)]),
+        ([10, 990, 500], 3, [(0, 0, 1), (1, 0, 1), (2, 0, 1)]),
+        ([10, 20, 30, 40], 3, None),
+    ],
+)
+def test_ranges_are_cut(lengths, splits, expected):
+    assert cut(lengths, splits, 3) == expected

@@ -33,7 +33,7 @@ class ModelAdapter(Protocol):
         """Visual tokens of a video.
 
         Args:
-            patches: float32, (T * H * W, values per patch), as `frames.to_patches` makes them.
+            patches: (T * H * W, values per patch), as `frames.to_patches` makes them.
             grid: int64, (1, 3): T, H, W in patches.
 
         Returns:
@@ -57,14 +57,24 @@ class ModelAdapter(Protocol):
         """
         ...
 
-    def read_video(self, patches: Tensor, grid: Tensor, positions: Tensor, cache: KVCache) -> None:
-        """Run a video, whole, on top of `cache`: `embed_video` and `forward` in one, without their result.
+    def read(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> None:
+        """Run visual tokens on top of `cache`: `forward` for one row, without its result.
 
         Args:
-            patches: as `embed_video` takes them.
-            grid: as `embed_video` takes it.
+            embeds: (tokens, hidden).
             positions: int64, (3, tokens), on the CPU.
         """
+        ...
+
+    def prepare(self, patches: Tensor, grid: Tensor, tokens: Sequence[int], cache: KVCache) -> None:
+        """Do once what `embed_video` of such patches, and `read` of so many tokens, need the first time.
+
+        `cache` is as it was afterwards.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait until the device has done what it was given."""
         ...
 
     def read_text(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor:

@@ -85,13 +85,22 @@ class Qwen25VLAdapter:
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def read_video(self, patches: Tensor, grid: Tensor, positions: Tensor, cache: KVCache) -> None:
-        """See `ModelAdapter.read_video`."""
-        if self.fused is not None and self.fused.read_video(patches, grid, positions, cache):
-            return
-        embeds = self.embed_video(patches, grid)
-        del patches  # of a chunk of large pictures they take as much memory as a thousand tokens
-        self.forward(embeds[None], positions, cache)
+    def read(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> None:
+        """See `ModelAdapter.read`."""
+        if self.fused is not None:
+            self.fused.read(embeds, positions, cache)
+        else:
+            self.forward(embeds[None], positions, cache)
+
+    def prepare(self, patches: Tensor, grid: Tensor, tokens: Sequence[int], cache: KVCache) -> None:
+        """See `ModelAdapter.prepare`."""
+        if self.fused is not None:
+            self.fused.prepare(patches, grid, tokens, cache)
+
+    def settle(self) -> None:
+        """See `ModelAdapter.settle`."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
 
     def read_text(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor:
         """See `ModelAdapter.read_text`."""

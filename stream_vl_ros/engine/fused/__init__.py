@@ -14,12 +14,13 @@ from torch import Tensor
 
 from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import KVCache
-from stream_vl_ros.engine.fused.chunk_graphs import ChunkGraphs
 from stream_vl_ros.engine.fused.elementwise import silu_mul
 from stream_vl_ros.engine.fused.graphs import StepGraphs
 from stream_vl_ros.engine.fused.language import FusedLanguage
+from stream_vl_ros.engine.fused.read_graphs import ReadGraphs
 from stream_vl_ros.engine.fused.toolkit import HAS_TRITON
 from stream_vl_ros.engine.fused.vision import FusedVision
+from stream_vl_ros.engine.fused.vision_graphs import VisionGraphs
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,12 @@ class FusedModel:
     def __init__(self, model: Any) -> None:
         """For models that `why_not` has nothing against; joins their weights in memory."""
         self.language = FusedLanguage(model)
-        # Qwen2-VL's tower is another one, without windows.
-        self.vision = FusedVision(model.model.visual) if _has_windows(model) else None
         # Memory of all graphs: they run one after the other, and each keeps nothing but its result.
         pool = torch.cuda.graph_pool_handle()
-        self._graphs = StepGraphs(self.language, model.lm_head.weight.device, pool)
-        self._chunks = ChunkGraphs(self.language, self.vision, pool) if self.vision is not None else None
+        # Qwen2-VL's tower is another one, without windows.
+        self.vision = VisionGraphs(FusedVision(model.model.visual), pool) if _has_windows(model) else None
+        self._steps = StepGraphs(self.language, model.lm_head.weight.device, pool)
+        self._reads = ReadGraphs(self.language, pool)
 
     @classmethod
     def of(cls, model: Any) -> FusedModel | None:
@@ -50,21 +51,27 @@ class FusedModel:
 
     def step(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor | None:
         """See `StepGraphs.step`."""
-        return self._graphs.step(ids, starts, cache)
+        return self._steps.step(ids, starts, cache)
 
-    def read_video(self, patches: Tensor, grid: Tensor, positions: Tensor, cache: KVCache) -> bool:
-        """See `ChunkGraphs.read`; without a graph, layer by layer. False if the vision tower is none of ours."""
-        if self.vision is None or self._chunks is None:
-            return False
-        if not self._chunks.read(patches, grid, positions, cache):
-            embeds = self.vision(patches, grid)
-            del patches
+    def read(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> None:
+        """As `ModelAdapter.read`: by a graph, or layer by layer."""
+        if not self._reads.read(embeds, positions, cache):
             self.language.read(embeds[None], positions[:, None].to(embeds.device), cache)
-        return True
+
+    def prepare(self, patches: Tensor, grid: Tensor, tokens: Sequence[int], cache: KVCache) -> None:
+        """As `ModelAdapter.prepare`. Where memory is short nothing is made ahead."""
+        if self.vision is None:
+            return
+        try:
+            self.vision.prepare(patches, grid)
+            for count in tokens:
+                self._reads.prepare(count, cache)
+        except torch.OutOfMemoryError as error:
+            log.warning("too little memory to prepare for this video: %s", str(error).splitlines()[0])
 
     def warm_up(self, cache: KVCache) -> None:
         """See `StepGraphs.warm_up`."""
-        self._graphs.warm_up(cache)
+        self._steps.warm_up(cache)
 
 
 def why_not(model: Any) -> str:

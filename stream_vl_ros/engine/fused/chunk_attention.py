@@ -1,11 +1,13 @@
 """Attention of a chunk over everything before it and, causally, over itself: one launch, straight from the cache.
 
-The keys of a stream lie in one buffer, old and new, so nothing has to be joined, repeated or copied. The work is cut
-along the keys as well, so that the last round over the chip is full; the pieces are merged by their log-sum-exps.
+The keys of a stream lie in one buffer, old and new, and those that a fork shares in another one or two: nothing has to
+be joined, repeated or copied. The work is cut along the keys as well, so that the last round over the chip is full; the
+pieces are merged by their log-sum-exps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,6 +24,10 @@ LEAST_TOKENS = 64
 MOST_SPLITS = 3
 # Passes over one tile's keys that reading and merging a further piece costs about as much as.
 _SPLIT_COST = 0.015
+# Columns of an item: which range (0 for the own tokens, then the shared ones), which part of it, of how many.
+ITEM = 3
+# Values in front of the addresses of a shared range: its length, and the stride between heads.
+SHARED_HEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,8 @@ class ChunkTile:
 
 @jit("past", "tokens", "splits", "layer")
 def _chunk_kernel(
-    qkv, keys, values, own, numbers, out, out_lse, past, tokens, splits, stride, scale, layer,
-    TABLE: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr,
+    qkv, keys, values, own, shared, items, at, new, out, out_lse, past, tokens, splits, stride, scale, layer,
+    TABLE: tl.constexpr, LAYERS: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0)
@@ -46,24 +52,40 @@ def _chunk_kernel(
     split = tl.program_id(2)
     width: tl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
     kind = qkv.dtype.element_ty
+    part = split
+    # Keys there are, those that the last query of the tile sees, and those that all of its queries do.
+    total = past + tokens
+    end = past + tl.minimum(tokens, (tile + 1) * BLOCK_M)
+    clear = past + tile * BLOCK_M + 1
     if TABLE:
-        past = tl.load(numbers).to(tl.int32)
-        splits = tl.load(numbers + 1).to(tl.int32)
-        stride = tl.multiple_of(tl.load(own + 1), 16)
-        keys = tl.multiple_of(tl.load(own + 2 + 2 * layer).to(tl.pointer_type(kind)), 16)
-        values = tl.multiple_of(tl.load(own + 3 + 2 * layer).to(tl.pointer_type(kind)), 16)
-        if split >= splits:
+        which = tl.load(items + split * 3).to(tl.int32)
+        part = tl.load(items + split * 3 + 1).to(tl.int32)
+        splits = tl.load(items + split * 3 + 2).to(tl.int32)
+        if splits == 0:
             return
+        mine = which == 0
+        entry = shared + tl.maximum(which - 1, 0) * (2 + 2 * LAYERS)
+        length = tl.load(entry).to(tl.int32)
+        fresh = tl.load(new).to(tl.int32)
+        past = tl.load(at).to(tl.int32)
+        total = tl.where(mine, past + fresh, length)
+        end = tl.where(mine, past + tl.minimum(fresh, (tile + 1) * BLOCK_M), length)
+        clear = tl.where(mine, past + tile * BLOCK_M + 1, length)
+        past = tl.where(mine, past, length)
+        stride = tl.multiple_of(tl.where(mine, tl.load(own + 1), tl.load(entry + 1)), 16)
+        k_start = tl.where(mine, tl.load(own + 2 + 2 * layer), tl.load(entry + 2 + 2 * layer))
+        v_start = tl.where(mine, tl.load(own + 3 + 2 * layer), tl.load(entry + 3 + 2 * layer))
+        keys = tl.multiple_of(k_start.to(tl.pointer_type(kind)), 16)
+        values = tl.multiple_of(v_start.to(tl.pointer_type(kind)), 16)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
     d = tl.arange(0, DIM)
     inside = m < tokens
-    end = past + tl.minimum(tokens, (tile + 1) * BLOCK_M)
     each = tl.cdiv(tl.cdiv(end, BLOCK_N), splits) * BLOCK_N
-    low = split * each
+    low = part * each
     high = tl.minimum(end, low + each)
     # Blocks that every query of the tile sees whole.
-    plain = tl.maximum(low, tl.minimum((past + tile * BLOCK_M + 1) // BLOCK_N * BLOCK_N, high))
+    plain = tl.maximum(low, tl.minimum(clear // BLOCK_N * BLOCK_N, high))
     base = (head // (HEADS // KV_HEADS)).to(tl.int64) * stride
     k_at = keys + base + n[:, None] * DIM + d[None, :]
     v_at = values + base + n[:, None] * DIM + d[None, :]
@@ -83,10 +105,11 @@ def _chunk_kernel(
         acc = tl.dot(weights.to(kind), v, acc)
         top = higher
     for begin in range(plain, high, BLOCK_N):
-        seen = begin + n < past + tokens
+        seen = begin + n < total
         k = tl.load(k_at + begin * DIM, mask=seen[:, None], other=0.0)
         scores = tl.dot(q, tl.trans(k)) * scale
-        scores = tl.where(begin + n[None, :] <= past + m[:, None], scores, -1e30)
+        visible = seen[None, :] & (begin + n[None, :] <= past + m[:, None])
+        scores = tl.where(visible, scores, -1e30)
         higher = tl.maximum(top, tl.max(scores, axis=1))
         weights = tl.where(scores > -1e29, tl.exp2(scores - higher[:, None]), 0.0)
         shrink = tl.exp2(top - higher)
@@ -105,12 +128,12 @@ def _chunk_kernel(
 
 @jit("tokens", "splits")
 def _join_kernel(
-    parts, lses, numbers, out, tokens, splits,
+    parts, lses, count, out, tokens, splits,
     TABLE: tl.constexpr, HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     if TABLE:
-        splits = tl.load(numbers + 1).to(tl.int32)
+        splits = tl.load(count).to(tl.int32)
     head = tl.arange(0, HEADS_BLOCK)
     d = tl.arange(0, DIM)
     inside = head < HEADS
@@ -163,8 +186,8 @@ def attend_chunk(
     out = torch.empty(splits, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
     lse = torch.empty(splits, tokens, heads, dtype=torch.float32, device=qkv.device) if splits > 1 else out
     _chunk_kernel[(tiles, heads, splits)](
-        qkv, key, value, qkv, qkv, out, lse, parts.past, tokens, splits, key.stride(1), scale * _LOG2_E, 0,
-        TABLE=False, HEADS=heads, KV_HEADS=kv_heads, DIM=dim, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
+        qkv, key, value, qkv, qkv, qkv, qkv, qkv, out, lse, parts.past, tokens, splits, key.stride(1), scale * _LOG2_E,
+        0, TABLE=False, LAYERS=0, HEADS=heads, KV_HEADS=kv_heads, DIM=dim, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     if splits == 1:
@@ -177,21 +200,28 @@ def attend_chunk(
 
 
 class TableAttention:
-    """The same for a captured graph: where the keys are, and how many, is read from a table on the device."""
+    """The same for a captured graph: where the keys are, and how many, is read from a table on the device.
 
-    def __init__(self, tokens: int, heads: int, kv_heads: int, dim: int, table: dict[str, Tensor]) -> None:
-        """`table` has int64 views `own` (2 + 2 layers), `past`, `fresh`, `slots` (1,) and `numbers` (2,).
+    The table has int64 views: `own` (2 + 2 layers), `past`, `fresh` and `slots` (1,) as `store_tokens` reads them,
+    `shared` (most - 1, 2 + 2 layers), `items` (most, 3) and `count` (1,), which `items` here fills in.
+    """
 
-        `numbers` are the tokens before these and the pieces along the keys, `splits` says how many those should be.
-        """
+    def __init__(
+        self, tokens: int, heads: int, kv_heads: int, dim: int, table: dict[str, Tensor], tile: ChunkTile | None = None
+    ) -> None:
+        """For so many tokens, or fewer; `past` of them are there before the `fresh` ones."""
         self._tokens, self._table = tokens, table
         self._shape = {"HEADS": heads, "KV_HEADS": kv_heads, "DIM": dim}
-        self._tile = pick_chunk_tile(table["own"].device)
+        self._tile = tile or pick_chunk_tile(table["own"].device)
+        self._most = table["items"].shape[0]
+        self._layers = (table["shared"].shape[1] - SHARED_HEAD) // 2
 
-    def splits(self, past: int, device: torch.device) -> int:
-        """Pieces along the keys that suit so many tokens before these."""
-        tiles = cdiv(self._tokens, self._tile.queries)
-        return pick_splits(tiles * self._shape["HEADS"], _slots(device), cdiv(past, self._tile.keys))
+    def items(self, own: int, shared: Sequence[int]) -> list[tuple[int, int, int]] | None:
+        """How to cut ranges of these lengths, the new tokens counted among the own; None if there are too many."""
+        programs = cdiv(self._tokens, self._tile.queries) * self._shape["HEADS"]
+        total = own + sum(shared)
+        device = self._table["own"].device
+        return cut([own, *shared], pick_splits(programs, _slots(device), cdiv(total, self._tile.keys)), self._most)
 
     def store(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> None:
         """Apply rotary positions to `qkv`, in place, and store the keys and values of a layer."""
@@ -201,20 +231,36 @@ class TableAttention:
     def __call__(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> Tensor:
         """Store, and attend: (tokens, heads x dim)."""
         self.store(qkv, cosine, sine, layer)
-        t, tile, tokens = self._table, self._tile, self._tokens
+        t, tile, tokens, most = self._table, self._tile, self._tokens, self._most
         heads, dim = self._shape["HEADS"], self._shape["DIM"]
-        out = torch.empty(MOST_SPLITS, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
-        lse = torch.empty(MOST_SPLITS, tokens, heads, dtype=torch.float32, device=qkv.device)
-        _chunk_kernel[(cdiv(tokens, tile.queries), heads, MOST_SPLITS)](
-            qkv, qkv, qkv, t["own"], t["numbers"], out, lse, 0, tokens, 0, 0, dim**-0.5 * _LOG2_E, layer,
-            TABLE=True, **self._shape, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
+        out = torch.empty(most, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
+        lse = torch.empty(most, tokens, heads, dtype=torch.float32, device=qkv.device)
+        _chunk_kernel[(cdiv(tokens, tile.queries), heads, most)](
+            qkv, qkv, qkv, t["own"], t["shared"], t["items"], t["past"], t["fresh"], out, lse, 0, tokens, 0, 0,
+            dim**-0.5 * _LOG2_E, layer,
+            TABLE=True, LAYERS=self._layers, **self._shape, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
         joined = torch.empty(tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
         _join_kernel[(tokens,)](
-            out, lse, t["numbers"], joined, tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
+            out, lse, t["count"], joined, tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
         )
         return joined
+
+
+def cut(lengths: Sequence[int], splits: int, most: int) -> list[tuple[int, int, int]] | None:
+    """Cut ranges into about `splits` parts of about the same size, in all at most `most`: (range, part, of how many).
+
+    Empty ranges get none, the first one always one. None if there are more ranges than parts.
+    """
+    present = [i for i, n in enumerate(lengths) if n or i == 0]
+    if len(present) > most:
+        return None
+    total = max(1, sum(lengths))
+    parts = {i: max(1, round(splits * lengths[i] / total)) for i in present}
+    while sum(parts.values()) > most:
+        parts[max(parts, key=lambda i: parts[i])] -= 1
+    return [(i, part, count) for i, count in parts.items() for part in range(count)]
 
 
 def pick_chunk_tile(device: torch.device) -> ChunkTile:

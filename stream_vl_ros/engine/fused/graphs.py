@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +15,10 @@ from torch import Tensor
 from stream_vl_ros.engine.batch_cache import BatchCache, step_rows
 from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.fused.attention import StepAttention, StepShape, workspace_size
+from stream_vl_ros.engine.fused.capture import Pool, captured
 from stream_vl_ros.engine.fused.language import FusedLanguage
 from stream_vl_ros.engine.fused.plan import StepPlan
 from stream_vl_ros.engine.fused.toolkit import starts_early
-
-# What `torch.cuda.graph_pool_handle` returns: where graphs get their memory.
-Pool = Any
 
 log = logging.getLogger(__name__)
 
@@ -41,44 +38,38 @@ class StepGraph:
     """One captured step."""
 
     def __init__(
-        self, language: FusedLanguage, shape: StepShape, device: torch.device, workspace: Tensor, pool: Pool
+        self, language: FusedLanguage, shape: StepShape, device: torch.device, scores: Tensor, pool: Pool
     ) -> None:
-        self._language = language
-        self._pool = pool
+        """Not captured yet. `scores`, float32 (rows, vocabulary), are written by every run; several may share them."""
+        self._language, self._scores, self._pool = language, scores, pool
         self.plan = StepPlan(shape, device)
         self._early = shape.rows * shape.tokens == 1 and starts_early(device)
-        self._attention = StepAttention(shape, self.plan.views, language.scale, workspace, self._early)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._logits: Tensor
 
     def run(self) -> Tensor:
         """The step as the table says: float32 (rows, vocabulary), overwritten by the next one."""
         if self._graph is None:
-            self._capture()
-        assert self._graph is not None
+            # Once without capturing, in the stream whose workspaces are there already: kernels are compiled.
+            self._step()
+            self._graph, _ = captured(self._step, self._pool)
         self._graph.replay()
-        return self._logits
+        return self._scores
 
-    def _capture(self) -> None:
-        # Once without capturing, in the stream whose workspaces are there already: kernels are compiled.
-        self._step()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            self._logits = self._step()
-        self._graph = graph
-
-    def _step(self) -> Tensor:
+    def _step(self) -> None:
         views, shape = self.plan.views, self.plan.shape
+        # Out of the memory that all graphs use in turn.
+        workspace = torch.empty(workspace_size(shape), dtype=torch.float32, device=self._scores.device)
+        attention = StepAttention(shape, views, self._language.scale, workspace, self._early)
         embeds = self._language.embed(views["ids"])
         cosine, sine = self._language.angles(embeds, views["positions"].expand(3, -1, -1))
         residual, delta = self._language.run(
-            embeds.view(shape.rows * shape.tokens, -1), cosine, sine, self._attention, early=self._early
+            embeds.view(shape.rows * shape.tokens, -1), cosine, sine, attention, early=self._early
         )
         if shape.tokens > 1:
             firsts = torch.arange(shape.rows, device=residual.device) * shape.tokens
             last = firsts + (views["fresh"] - 1).clamp(min=0)
             residual, delta = residual[last], None if delta is None else delta[last]
-        return self._language.logits(residual, delta)
+        self._scores.copy_(self._language.logits(residual, delta))
 
 
 class StepGraphs:
@@ -87,8 +78,7 @@ class StepGraphs:
     def __init__(self, language: FusedLanguage, device: torch.device, pool: Pool) -> None:
         self._language, self._device, self._pool = language, device, pool
         self._graphs: dict[tuple[int, int], StepGraph] = {}
-        shapes = [self._shape(1, t) for t in TOKEN_BUCKETS] + [self._shape(r, 1) for r in ROW_BUCKETS]
-        self._workspace = torch.empty(max(map(workspace_size, shapes)), dtype=torch.float32, device=device)
+        self._scores = torch.empty(_WARM_ROWS[-1], language.vocabulary, dtype=torch.float32, device=device)
 
     def _shape(self, rows: int, tokens: int) -> StepShape:
         lm = self._language
@@ -130,7 +120,9 @@ class StepGraphs:
     def _graph(self, rows: int, tokens: int) -> StepGraph:
         if (rows, tokens) not in self._graphs:
             shape = self._shape(rows, tokens)
-            self._graphs[rows, tokens] = StepGraph(self._language, shape, self._device, self._workspace, self._pool)
+            few = rows <= len(self._scores)
+            scores = self._scores[:rows] if few else self._scores.new_empty(rows, self._language.vocabulary)
+            self._graphs[rows, tokens] = StepGraph(self._language, shape, self._device, scores, self._pool)
             log.debug("a graph for %d rows of %d tokens", rows, tokens)
         return self._graphs[rows, tokens]
 

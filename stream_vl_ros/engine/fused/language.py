@@ -23,7 +23,7 @@ from stream_vl_ros.engine.fused.toolkit import is_hopper
 from stream_vl_ros.engine.fused.weights import join
 
 # Tokens whose gate and up are in memory at once.
-_PIECE = 1536
+_PIECE = 768
 
 # qkv (tokens, width), cosine and sine (tokens, dim), layer: attention's result, (tokens, heads x dim).
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -61,6 +61,7 @@ class FusedLanguage:
         self._embed = text.embed_tokens
         self._norm: Tensor = text.norm.weight
         self._head = model.lm_head
+        self.vocabulary: int = model.lm_head.weight.shape[0]
         self.layers = [_layer(module) for module in text.layers]
 
     def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | BatchCache) -> Tensor:
