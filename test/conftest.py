@@ -31,10 +31,15 @@ _DOMAINS = range(20, 100)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever talks over DDS keeps time: `make test` runs these tests, and all that are marked `alone`, one by one."""
+    """Mark as `alone` what talks over DDS, which keeps time, and what counts memory; `make test` runs these one by one.
+
+    Those that count go first: under a cap, what earlier tests have freed is there besides.
+    """
     for item in items:
-        if {"ros_domain_id", "web_domain_id"} & set(getattr(item, "fixturenames", ())):
+        talks = {"ros_domain_id", "web_domain_id"} & set(getattr(item, "fixturenames", ()))
+        if talks or item.get_closest_marker("counts"):
             item.add_marker("alone")
+    items.sort(key=lambda item: item.get_closest_marker("counts") is None)
 
 
 @pytest.fixture(scope="session")
