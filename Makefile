@@ -8,6 +8,15 @@ export PYTHON BAG TOPIC MODEL PORT
 
 ACTIVATE := source scripts/env.sh
 
+# What only computes on up to four cores, then what keeps time, one by one; also after failures, not after Ctrl-C.
+define WHOLE_SUITE
+status=0; \
+	python -m pytest -m "not alone" --numprocesses logical --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder || status=$$?; \
+	[[ $$status -le 1 ]] || exit $$status; \
+	python -m pytest -m alone || status=$$?; exit $$status
+endef
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
@@ -33,8 +42,8 @@ web: build ## Open the live page: the node, and a bag in a loop or the camera of
 	@$(ACTIVATE); python -m stream_vl_ros.web.together $${BAG:+--bag "$$BAG"} \
 		$${TOPIC:+--topic "$$TOPIC"} $${MODEL:+--model "$$MODEL"} $${PORT:+--port "$$PORT"} $(ARGS)
 
-test: build ## Run the whole test suite (ARGS= for pytest)
-	@$(ACTIVATE); python -m pytest $(ARGS)
+test: build ## Run the whole test suite, or what pytest makes of ARGS=
+	@$(ACTIVATE); $(if $(strip $(ARGS)),python -m pytest $(ARGS),$(WHOLE_SUITE))
 
 lint: env ## Check style and types
 	@$(ACTIVATE); ruff check; ruff format --check; mypy

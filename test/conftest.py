@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from stream_vl_ros.bench import footage as recordings
 
@@ -20,8 +21,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell starts background jobs with SIGINT ignored, and the processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A busy machine says nothing of the code.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+
 # Domains above 101 use ports that Linux gives to outgoing connections.
 _DOMAINS = range(20, 100)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `alone` what talks over DDS, which keeps time, and what counts memory; `make test` runs these one by one.
+
+    Those that count go first: under a cap, what earlier tests have freed is there besides.
+    """
+    for item in items:
+        talks = {"ros_domain_id", "web_domain_id"} & set(getattr(item, "fixturenames", ()))
+        if talks or item.get_closest_marker("counts"):
+            item.add_marker("alone")
+    items.sort(key=lambda item: item.get_closest_marker("counts") is None)
 
 
 @pytest.fixture(scope="session")

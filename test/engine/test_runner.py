@@ -285,6 +285,7 @@ def test_a_turn_that_cannot_be_remembered_is_answered_all_the_same(endless, vide
     assert "none left" in status.problem and status.frames.pending == 7
 
 
+@pytest.mark.alone
 def test_many_questions_leave_the_video_its_share_of_the_time(endless, video):
     """With half of the time for answers, frames take about twice as long as without, however many ask."""
     seconds = []
@@ -603,6 +604,7 @@ def test_streams_share_one_model(loaded, endless, video):
         assert settled(front, 0).frames.ingested == settled(rear, 0).frames.ingested == 40
 
 
+@pytest.mark.alone
 def test_a_busy_stream_does_not_starve_another(loaded, endless, video):
     """Frames without end on one; the other one's answer is written meanwhile."""
     sharing = Sharing()

@@ -9,6 +9,8 @@ import pytest
 
 from stream_vl_ros.engine.sharing import Share, Sharing
 
+pytestmark = pytest.mark.alone
+
 
 class Worker(threading.Thread):
     """Uses the model in pieces until told to stop; keeps what it did."""

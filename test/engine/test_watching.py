@@ -185,6 +185,7 @@ def test_questions_are_answered_meanwhile(embedded, clip):
     assert status.watch_times.count == status.chunks.count == 12
 
 
+@pytest.mark.alone
 def test_slow_watches_do_not_starve_answers(embedded, clip, monkeypatch):
     """Looking counts as time spent on video, so answers get as much time again, as `decode_share` says."""
     whole, seconds = TreeBatch.score, 0.0

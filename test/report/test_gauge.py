@@ -15,6 +15,7 @@ from stream_vl_ros.report.gauge import Gauge, asked_bytes
 CPU = Gauge(torch.device("cpu"))
 
 
+@pytest.mark.counts
 def test_the_peak_is_seen_after_it_is_gone_and_forgotten_at_a_reset():
     before = CPU.reset()
     block = torch.ones(64 * MIB // 4)
@@ -26,6 +27,7 @@ def test_the_peak_is_seen_after_it_is_gone_and_forgotten_at_a_reset():
     assert CPU.peak() - again < 16 * MIB
 
 
+@pytest.mark.counts
 def test_a_cap_makes_allocations_fail_and_goes_away():
     limits = resource.getrlimit(resource.RLIMIT_AS)
     with CPU.cap(64):

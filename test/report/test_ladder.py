@@ -11,6 +11,7 @@ from stream_vl_ros.report.results import Section
 from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
 
 
+@pytest.mark.counts
 def test_it_always_ends_with_a_fair_pair(bench):
     clip = next(bench.material.clips(1, 256))
     said: list[str] = []
@@ -37,6 +38,7 @@ def test_it_always_ends_with_a_fair_pair(bench):
     assert f"stride {outcome.fair}" in section.findings[0]
 
 
+@pytest.mark.counts
 def test_streaming_has_the_same_cap(bench):
     clip = next(bench.material.clips(1, 8))
     roomy = bench.config(initial_capacity=100_000)
@@ -59,6 +61,7 @@ class Full(Sides):
         raise NativeOOMError(f"no room for {clip.about()}", allocated=7, asked=None)
 
 
+@pytest.mark.counts
 def test_where_native_never_runs_the_reason_is_said(bench):
     clip = next(bench.material.clips(1, 4))
     sides = Full(bench.sides.native, bench.sides.loaded, bench.sides.gauge, 8)

@@ -7,6 +7,8 @@ import pytest
 from stream_vl_ros.report.max_fps import attempt, search
 from stream_vl_ros.report.results import Section
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_slow_camera_is_sustained_and_an_impossible_one_is_not(bench):
     frames = next(bench.material.clips(1, 16)).frames

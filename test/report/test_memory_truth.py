@@ -36,6 +36,7 @@ def test_the_cache_of_the_3b_takes_what_a_token_takes(tokens):
     assert cache.memory_bytes == tensor_bytes(cache) == TOKEN * tokens
 
 
+@pytest.mark.counts
 @pytest.mark.parametrize("tokens", [512, 4096])
 def test_the_allocators_own_figure_is_the_same_within_its_granularity(tokens):
     gauge = Gauge(torch.device("cpu"))

@@ -22,6 +22,7 @@ def test_both_sides_say_the_same_tokens_about_every_question(bench):
             assert theirs.peak >= theirs.before
 
 
+@pytest.mark.counts
 def test_running_out_of_memory_carries_the_numbers_and_leaves_nothing_behind(bench):
     clip = next(bench.material.clips(1, 256))
     before = bench.sides.gauge.reset()

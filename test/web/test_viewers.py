@@ -21,6 +21,8 @@ from stream_vl_ros.web.board import Board
 from stream_vl_ros.web.live_video import LiveVideo
 from stream_vl_ros.web.viewers import Viewers, as_json
 
+pytestmark = pytest.mark.alone
+
 
 class Socket:
     """A page that reads nothing once `reads` is false."""
