@@ -279,6 +279,8 @@ class KVCache(Cache):
         if self.rows != 1:
             raise ValueError(f"a cache of {self.rows} rows cannot be rewritten")
         capacity = length if shrink else max(length, self._capacity, self._initial_capacity)
+        if self._max_capacity is not None:  # a memory that was gone back to may have been larger
+            capacity = max(length, min(capacity, self._max_capacity))
         if self._base or self._exported or not self._buffers:
             # What others look at stays allocated anyhow: nothing is lost by keeping it until all is done.
             buffers = []

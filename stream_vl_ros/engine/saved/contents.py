@@ -12,11 +12,18 @@ import transformers
 from torch import Tensor
 
 from stream_vl_ros import __version__
-from stream_vl_ros.engine.cache import CacheShape, Segment, Snapshot
+from stream_vl_ros.engine.cache import Segment, Snapshot
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.memory.still import LastRead
-from stream_vl_ros.engine.prompt import PromptPieces
+from stream_vl_ros.engine.saved.belonging import (
+    check_model,
+    check_prompt,
+    opening_ids,
+    shape_json,
+    size_of,
+    text_after_maximum,
+)
 from stream_vl_ros.engine.saved.fields import Fields
 from stream_vl_ros.engine.saved.identity import Identity
 from stream_vl_ros.engine.saved.ledger_rows import ledger_from, ledger_json
@@ -32,13 +39,11 @@ from stream_vl_ros.engine.saved.state_json import (
 )
 from stream_vl_ros.engine.saved.tensor_file import TensorSpec
 from stream_vl_ros.engine.stream_records import StreamSnapshot
-from stream_vl_ros.errors import SavedMemoryError
 
 # Tensors that a stream has on the model's device; those of its cache are copied there when it takes them in.
 ON_DEVICE = frozenset({"last_read.pieces"})
 _KINDS = ("keys", "values")
 _MOST_SEGMENTS = 4096
-_MOST_PIXELS = 10**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +96,13 @@ def described(moment: StreamMoment, model: Identity) -> tuple[dict[str, object],
             "name": moment.model.name,
             "config": model.config,
             "weights": model.weights,
-            **_shape_json(shape),
+            **shape_json(shape),
         },
         "prompt": {
             "system_prompt": system_prompt,
             "text_base": text_base,
-            "text_after_maximum": _after_maximum(moment.model, text_base),
-            "opening": _opening(moment.model, system_prompt),
+            "text_after_maximum": text_after_maximum(moment.model, text_base),
+            "opening": opening_ids(moment.model, system_prompt),
         },
         "settings": dataclasses.asdict(moment.config),
         "frame_size": None if snapshot.size is None else list(snapshot.size),
@@ -128,9 +133,9 @@ def understood(told: Fields, model: LoadedModel, config: str) -> Contents:
     adapter = model.adapter
     told.inner("written")  # for people
     told.inner("settings")
-    name, weights = _check_model(told.inner("model"), model, config)
-    prefix, opening = _check_prompt(told.inner("prompt"), model)
-    size = _size(told, model)
+    name, weights = check_model(told.inner("model"), model, config)
+    prefix, opening = check_prompt(told.inner("prompt"), model)
+    size = size_of(told, model)
     grid = None if size is None else adapter.geometry.grid(*size)
     picture = 0 if grid is None else grid[0] * grid[1]
     shape = adapter.cache_shape
@@ -196,75 +201,3 @@ def understood(told: Fields, model: LoadedModel, config: str) -> Contents:
 
 def _name(segment: int, layer: int, kind: str) -> str:
     return f"cache.{segment}.{layer}.{kind}"
-
-
-def _shape_json(shape: CacheShape) -> dict[str, object]:
-    return {
-        "dtype": str(shape.dtype).removeprefix("torch."),
-        "layers": shape.layers,
-        "kv_heads": shape.kv_heads,
-        "head_dim": shape.head_dim,
-    }
-
-
-def _after_maximum(model: LoadedModel, text_base: str) -> bool:
-    """Whether text follows the largest position of a video, which with ``"transformers"`` the release decides."""
-    return text_base == "trained" or model.adapter.text_after_maximum
-
-
-def _opening(model: LoadedModel, system_prompt: str) -> list[int]:
-    """Token ids of the prompt in front of all video."""
-    return PromptPieces.from_template(model.processor, system_prompt).start.tokens(model.tokenizer)
-
-
-def _check_model(told: Fields, model: LoadedModel, config: str) -> tuple[str, str]:
-    name, weights = told.text("name"), told.text("weights")
-    here = _shape_json(model.adapter.cache_shape)
-    dtype = told.text("dtype")
-    there = {"dtype": dtype} | {field: told.integer(field, 0) for field in ("layers", "kv_heads", "head_dim")}
-    same = told.text("config") == config
-    told.end()
-    if not same or there | {"dtype": here["dtype"]} != here:
-        raise SavedMemoryError(
-            "model",
-            f"it belongs to the model {name!r}, and {model.name!r} has another configuration: load that model for it",
-        )
-    if there != here:
-        raise SavedMemoryError(
-            "dtype", f"it was saved in {dtype}, and the model runs in {here['dtype']}: set dtype to {dtype} for it"
-        )
-    return name, weights
-
-
-def _check_prompt(told: Fields, model: LoadedModel) -> tuple[tuple[str, str], int]:
-    system_prompt, text_base = told.text("system_prompt"), told.text("text_base")
-    after_maximum, opening = told.flag("text_after_maximum"), told.integers("opening", 0)
-    told.check(text_base in ("trained", "transformers"), f"text_base={text_base!r}")
-    told.end()
-    try:
-        same = _opening(model, system_prompt) == opening
-    except ValueError as error:  # a prompt that nobody can set
-        raise SavedMemoryError("damaged", f"its system prompt cannot be used: {error}") from error
-    if not same:
-        raise SavedMemoryError(
-            "prompt",
-            "the tokenizer or the chat template that it was made with turns its system prompt into other tokens; use "
-            "the checkpoint's files of that time",
-        )
-    if after_maximum != _after_maximum(model, text_base):
-        raise SavedMemoryError(
-            "prompt",
-            "text_base='transformers' means another position of text after video in this release of transformers "
-            f"({transformers.__version__}); use the release that it was saved with",
-        )
-    return (system_prompt, text_base), len(opening)
-
-
-def _size(told: Fields, model: LoadedModel) -> tuple[int, int] | None:
-    if told.absent("frame_size"):
-        return None
-    sides = told.integers("frame_size", 1, _MOST_PIXELS)
-    factor = model.adapter.geometry.factor
-    right = len(sides) == 2 and not any(side % factor for side in sides) and sides[0] * sides[1] <= _MOST_PIXELS
-    told.check(right, f"frame_size={sides[:8]}")
-    return sides[0], sides[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 
 from stream_vl_ros.errors import SavedMemoryError
@@ -48,9 +47,9 @@ class Fields:
     def number(self, name: str, low: float, high: float) -> float:
         """A number between `low` and `high`, both included."""
         value = self._take(name)
-        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type,operator]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise damaged(f"{self.path}.{name}", value, f"must be a number from {low} to {high}")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     def flag(self, name: str) -> bool:
         """True or false."""

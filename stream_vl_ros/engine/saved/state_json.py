@@ -49,24 +49,26 @@ def state_from(told: Fields, grid: tuple[int, int] | None, tokens_per_second: Fr
         inner.check(grid is not None and inner.integers("grid") == list(grid), "not the grid of its pictures")
         assert grid is not None
         segment = VideoSegment(
-            start=inner.integer("start", 0, _MOST_POSITIONS),
+            start=inner.integer("start", -_MOST_POSITIONS, _MOST_POSITIONS),
             grid=grid,
             tokens_per_second=tokens_per_second,
             origin_ns=inner.integer("origin_ns"),
             patches=inner.integer("patches", 1),
-            last_time=inner.integer("last_time", -1, _MOST_POSITIONS),
+            last_time=inner.integer("last_time", -_MOST_POSITIONS, _MOST_POSITIONS),
             shift=inner.integer("shift"),
         )
         inner.end()
     state = StreamState(
         segment,
         answered=told.flag("answered"),
-        position=told.integer("position", 0, _MOST_POSITIONS),
+        position=told.integer("position", -_MOST_POSITIONS, _MOST_POSITIONS),
         frames=told.integer("frames", 0),
         span=told.integer("span", 0),
         first_stamp_ns=told.integer("first_stamp_ns"),
         last_stamp_ns=told.integer("last_stamp_ns"),
     )
+    # Behind a segment it is of no use, and may have been moved back beyond the beginning.
+    told.check(segment is not None or state.position >= 0, "text before the beginning")
     told.check(segment is None or state.frames > 0, "a segment without frames")
     told.end()
     return state
