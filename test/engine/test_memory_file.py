@@ -15,7 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from stream_vl_ros.engine import StreamConfig, VideoStream, load_memory, load_model, save_memory
+from stream_vl_ros.engine.process_memory import status_bytes
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
+from stream_vl_ros.engine.saved import tensor_file
+from stream_vl_ros.engine.saved.identity import weights_checksum
 from stream_vl_ros.errors import ConfigError, RequestError, SavedMemoryError
 
 sys.path.append(str(Path(__file__).parent))
@@ -39,7 +42,7 @@ CASES: dict[str, tuple[dict[str, object], str]] = {
     "a turn at the end": ({}, "remembered"),
     "a turn in between": ({}, "remembered_and_more"),
     "text where transformers puts it": ({"text_base": "transformers"}, "remembered_and_more"),
-    "still pieces left out": ({"still_threshold": 60.0, "eviction": "importance", **BUDGET}, "long"),
+    "still pieces left out": ({"still_threshold": 85.3, "eviction": "importance", **BUDGET}, "long"),
     "a system prompt": ({"system_prompt": "You watch «a door»."}, "plain"),
     "gone back before": ({}, "gone_back"),
     "a budget without a rule": ({"budget_mib": 1.0}, "odd"),
@@ -177,6 +180,27 @@ def test_one_weight_is_another_model(stream, tmp_path):
     refused(third, tmp_path / "kitchen", "model", "other weights")
 
 
+def test_every_weight_of_a_large_model_counts():
+    """Also where not each of them goes into the checksum by itself."""
+    torch.manual_seed(0)
+    weights = {"a": torch.randn(300, 700).bfloat16(), "b": torch.randn(5), "c": torch.randn(1).half()}
+    known = {weights_checksum(weights), weights_checksum(weights, whole=0)}
+    assert len(known) == 2 and weights_checksum(weights, whole=0) in known
+    changes = [("a", (0, 1)), ("a", (299, 699)), ("a", (150, 3)), ("b", (4,)), ("c", (0,))]
+    for name, place in changes:
+        other = {k: v.clone() for k, v in weights.items()}
+        other[name][place] *= 1.01
+        known.add(weights_checksum(other, whole=0))
+    for other in (
+        {**weights, "a": weights["a"].view(700, 300)},
+        {**weights, "a": weights["a"].flip(0)},
+        {**weights, "b": weights["b"].double()},
+        {"a": weights["a"], "b": weights["b"], "d": weights["c"]},
+    ):
+        known.add(weights_checksum(other, whole=0))
+    assert len(known) == 2 + 5 + 4
+
+
 def test_another_dtype_is_refused(stream, tmp_path):
     save_memory(stream, tmp_path / "kitchen")
     other = load_model(str(random_checkpoint(folder=tmp_path)), device="cpu", dtype="bfloat16")
@@ -242,8 +266,6 @@ def test_saving_copies_one_tensor_at_a_time(loaded, tmp_path):
     pair = stream.cache.buffers[0][0].nbytes
     stream.cache._length = 399_000  # as if hours had been seen: what is in it does not matter here
     tensors = {f"{i}": t for i, both in enumerate(stream.cache.snapshot().segments[-1].layers) for t in both[:1]}
-    from stream_vl_ros.engine.saved import tensor_file
-
     file = os.open(tmp_path / "tensors", os.O_CREAT | os.O_WRONLY)
     before = peak()
     tensor_file.write(file, tensors, tensor_file.at_once)
@@ -254,8 +276,6 @@ def test_saving_copies_one_tensor_at_a_time(loaded, tmp_path):
 
 def peak() -> int:
     """Largest resident memory so far, after it was set back to what is resident now."""
-    from stream_vl_ros.engine.process_memory import status_bytes
-
     value = status_bytes("VmHWM")
     Path("/proc/self/clear_refs").write_text("5")
     return value

@@ -46,7 +46,7 @@ def test_a_stream_on_the_device_goes_on(models, tmp_path, settings):
 
 @pytest.mark.parametrize("route", [("cuda", "cpu"), ("cpu", "cuda")], ids="-to-".join)
 def test_from_device_to_device(models, tmp_path, route):
-    stream = VideoStream(models[route[0]], StreamConfig(still_threshold=60.0))
+    stream = VideoStream(models[route[0]], StreamConfig(still_threshold=85.3))
     watch(stream, 0, 63)
     save(stream, tmp_path / "kitchen")
     other = resumed(models[route[1]], str(tmp_path / "kitchen"), stream.config)
