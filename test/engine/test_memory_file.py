@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,7 +23,7 @@ from stream_vl_ros.engine.saved.identity import weights_checksum
 from stream_vl_ros.errors import ConfigError, RequestError, SavedMemoryError
 
 sys.path.append(str(Path(__file__).parent))
-from resumed import STORIES, goes_on, resumed, watch
+from resumed import STORIES, goes_on, pictures, resumed, watch
 
 BUDGET = {"budget_tokens": 120}
 # Settings, and what the stream has seen; all but the first are of noise at 2 frames per second.
@@ -147,6 +148,21 @@ def test_the_next_frame_may_have_any_stamp(stream, tmp_path):
             one.flush()
             assert one.frames + len(one.pending) == 27
             assert (one.jumps.back, one.jumps.gaps) == (0, 0), "it is no jump of the clock"
+
+
+def test_pictures_that_wait_are_saved_whatever_their_memory_is_like(loaded, tmp_path):
+    """Read-only as the bytes of a message, reversed as BGR seen as RGB, every second pixel of another."""
+    stream = VideoStream(loaded, StreamConfig(target_fps=0, chunk_frames=16))
+    whole = pictures()[:3]
+    read_only = np.frombuffer(whole[0].tobytes(), np.uint8).reshape(whole[0].shape)
+    seen = [read_only, whole[1][:, :, ::-1], whole[2][::-2, ::2]]
+    for number, picture in enumerate(seen):
+        stream.offer(picture, number * 500_000_000)
+    save_memory(stream, tmp_path / "kitchen")
+    other = resumed(loaded, str(tmp_path / "kitchen"), stream.config)
+    for frame, picture in zip(other.pending, seen, strict=True):
+        assert np.array_equal(frame.pixels, picture)
+    assert other.ask("What is it?", max_new_tokens=4).token_ids == stream.ask("What is it?", max_new_tokens=4).token_ids
 
 
 def test_nothing_is_saved_before_the_first_frame(loaded, tmp_path):

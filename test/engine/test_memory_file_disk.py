@@ -19,6 +19,7 @@ import pytest
 from stream_vl_ros.engine import LoadedModel, VideoStream, load_memory, load_model, save_memory
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 from stream_vl_ros.engine.saved import place
+from stream_vl_ros.engine.saved.names import named
 from stream_vl_ros.errors import SavedMemoryError
 
 sys.path.append(str(Path(__file__).parent))
@@ -263,3 +264,20 @@ def test_a_place_that_is_none(stream, tmp_path):
     assert caught.value.reason == "unwritable"
     with pytest.raises(SavedMemoryError, match="cannot be saved: File name too long"):
         save_memory(stream, tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("name", ["kitchen", "a b", "café", "ä" * 64, "x" * 128, "a..b", "*", "'", "2026-01-01 12:00"])
+def test_plain_names(name, tmp_path):
+    assert named(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", ".", "..", "../a", "a/..", "/", "/etc", "a\\b", ".a", " a", "a ", "a\0", "a\n", "\x7f", "\u202e",
+     "\u2028", "\ud800", "\xa0a", "ä" * 65, "x" * 129, "x" * 10**6],
+    ids=lambda name: repr(name)[:20],
+)  # fmt: skip
+def test_names_that_are_none(name, tmp_path):
+    with pytest.raises(SavedMemoryError, match="plain name") as caught:
+        named(tmp_path, name)
+    assert caught.value.reason == "name" and len(str(caught.value)) < 800

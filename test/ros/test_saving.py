@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,6 +209,33 @@ def test_a_folder_that_cannot_be_made_is_told(start_node, robot, publish, memory
     answer = memory("save_memory", "kitchen")
     assert not answer.success and "Not a directory; check the folder" in answer.error
     assert robot.result(robot.ask(QUESTION, max_new_tokens=2)).success
+
+
+def test_a_disk_that_fills_up_is_told_and_the_node_goes_on(start_node, robot, publish, memory, tmp_path):
+    """The kernel lets the running node write no file larger than what its next memory takes."""
+    node = start_node(memory_folder=tmp_path / "memories")
+    publish(0, 16)
+    robot.settled(16)
+    assert memory("save_memory", "kitchen").success
+    first = answers(robot)
+    publish(16, 40)
+    robot.settled(40)
+    there = {p: p.read_bytes() for p in (tmp_path / "memories").rglob("*") if p.is_file()}
+    before = resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE)
+    assert len(node.log) < 100_000 < max(map(len, there.values()))
+    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (100_000, before[1]))
+    for name in ("kitchen", "hall"):
+        full = memory("save_memory", name)
+        assert not full.success and "File too large" in full.error and "free some space" in full.error
+    assert {p: p.read_bytes() for p in (tmp_path / "memories").rglob("*") if p.is_file()} == there
+    assert not (tmp_path / "memories" / "hall").exists()
+    publish(40, 44)
+    robot.settled(44)
+    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, before)
+    assert memory("load_memory", "kitchen").success
+    assert answers(robot) == first
+    assert memory("save_memory", "hall").success
+    assert robot.unaccounted(robot.statuses[-1]) == 0
 
 
 def test_without_a_parameter_it_is_the_ros_home(start_node, robot, publish, memory, tmp_path, ros_env, monkeypatch):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import weakref
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,7 +38,6 @@ _WHOLE_CONFIG = ("image_token_id", "model_type", "video_token_id", "vision_end_t
 
 # By the model object: weights do not change once they are loaded.
 _known: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,14 @@ class Identity:
 
 def identity(model: LoadedModel, turn: Turn) -> Identity:
     """The identity of a loaded model; `turn` is asked if its weights are not on the CPU. From any thread."""
-    with _lock:
-        if model.native not in _known:
-            parameters = dict(model.native.named_parameters())
-            on_cpu = all(p.device.type == "cpu" for p in parameters.values())
-            _known[model.native] = (at_once if on_cpu else turn)(lambda: weights_checksum(parameters))
-        return Identity(config_checksum(model), _known[model.native])
+    # No lock: it would be held while a turn is waited for, and two threads that find the same do no harm.
+    weights = _known.get(model.native)
+    if weights is None:
+        parameters = dict(model.native.named_parameters())
+        on_cpu = all(p.device.type == "cpu" for p in parameters.values())
+        weights = (at_once if on_cpu else turn)(lambda: weights_checksum(parameters))
+        _known[model.native] = weights
+    return Identity(config_checksum(model), weights)
 
 
 def config_checksum(model: LoadedModel) -> str:

@@ -144,7 +144,9 @@ def read(
 
     def account() -> SavedMemory:
         seconds = time.perf_counter() - started
-        return SavedMemory(path, contents.tokens, contents.frames, size + len(text), seconds)
+        done = SavedMemory(path, contents.tokens, contents.frames, size + len(text), seconds)
+        log.info("loaded %s: %d tokens, %.1f MB in %.2f s", path, done.tokens, done.bytes / 1e6, seconds)
+        return done
 
     return snapshot, account
 

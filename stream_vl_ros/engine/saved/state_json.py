@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,9 +107,8 @@ def waiting_json(pending: tuple[Frame, ...], tensors: dict[str, Tensor]) -> list
     told: list[dict[str, object]] = []
     for number, frame in enumerate(pending):
         height, width, _ = frame.pixels.shape
-        # A copy where PyTorch would warn of memory that cannot be written to.
-        pixels = frame.pixels if frame.pixels.flags.writeable else frame.pixels.copy()
-        tensors[f"waiting.{number}"] = torch.from_numpy(pixels)
+        # PyTorch takes neither read-only arrays nor reversed ones, such as BGR seen as RGB: those are copied.
+        tensors[f"waiting.{number}"] = torch.from_numpy(np.require(frame.pixels, requirements=["C", "W"]))
         told.append(
             {
                 "height": height,
