@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Keep what the node has seen under a name, go back to it, let go of it; and see how the memory stands.
+"""Keep what the node has seen under a name or on disk, go back to it, let go of it; and see how the memory stands.
 
 python examples/ros_memory.py keep kitchen
 python examples/ros_memory.py back kitchen --stream front
+python examples/ros_memory.py save kitchen    # on disk, for another day
+python examples/ros_memory.py load kitchen
 python examples/ros_memory.py status
 """
 
@@ -15,8 +17,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.srv import Memory
 
-SERVICES = {"keep": "snapshot", "back": "restore", "drop": "discard"}
-PATIENCE = 10.0
+SERVICES = {
+    "keep": "snapshot",
+    "back": "restore",
+    "drop": "discard",
+    "save": "save_memory",
+    "load": "load_memory",
+}
+PATIENCE = 60.0  # a large memory takes its time on a slow disk
 
 
 def change(node: Node, service: str, request: Memory.Request) -> int:

@@ -51,6 +51,19 @@ class CacheError(StreamVLError):
     """The KV cache could not do what was asked of it, or lost its contents."""
 
 
+class SavedMemoryError(StreamVLError):
+    """A memory cannot be written to disk, or one on disk cannot be used.
+
+    Attributes:
+        reason: one word for programs: ``"name"``, ``"missing"``, ``"damaged"``, ``"checksum"``, ``"version"``,
+            ``"model"``, ``"dtype"``, ``"prompt"``, ``"disk_full"``, ``"unwritable"`` or ``"unreadable"``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class BagError(StreamVLError):
     """A bag cannot be read or written."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stream_vl_ros.engine.reconfigured import Change, Reconfigured
     from stream_vl_ros.engine.runner import EngineRunner
     from stream_vl_ros.engine.runner_state import RunnerStatus
+    from stream_vl_ros.engine.saved.memory_file import SavedMemory, load_memory, save_memory
     from stream_vl_ros.engine.sharing import Sharing
     from stream_vl_ros.engine.stream import VideoStream
     from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot
@@ -46,6 +47,7 @@ _HOMES = {
     "Reconfigured": "reconfigured",
     "RunnerConfig": "config",
     "RunnerStatus": "runner_state",
+    "SavedMemory": "saved.memory_file",
     "Sharing": "sharing",
     "StreamConfig": "config",
     "StreamSnapshot": "stream_records",
@@ -56,8 +58,10 @@ _HOMES = {
     "WatchEvent": "watch",
     "WatchReport": "watches",
     "Watches": "watches",
+    "load_memory": "saved.memory_file",
     "load_model": "loader",
     "open_video": "video_file",
+    "save_memory": "saved.memory_file",
     "watch_file": "video_file",
 }
 
@@ -80,6 +84,7 @@ __all__ = [
     "Reconfigured",
     "RunnerConfig",
     "RunnerStatus",
+    "SavedMemory",
     "Sharing",
     "StreamConfig",
     "StreamSnapshot",
@@ -90,8 +95,10 @@ __all__ = [
     "WatchEvent",
     "WatchReport",
     "Watches",
+    "load_memory",
     "load_model",
     "open_video",
+    "save_memory",
     "watch_file",
 ]
 

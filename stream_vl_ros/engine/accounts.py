@@ -31,6 +31,7 @@ class Accounts:
         shared.frames.received = shared.frames.pending = waiting
         self.arrivals = deque([time.monotonic()] * waiting)
         self._booked = stream.frames  # frames of the stream that are in the accounts
+        self._resets = stream.resets  # of the stream when that was so
         self._throttled = ThrottledLog(log)
         self._jump_log = ThrottledLog(log, period=1.0)  # two cameras with two clocks on one topic jump all the time
         self._facts, self._jumps = self._stream_facts(), stream.jumps
@@ -83,16 +84,24 @@ class Accounts:
         waiting = len(stream.pending)
         with self._shared.changed:
             frames = self._shared.frames
-            gained = max(0, stream.frames - self._booked)
+            # Those of a memory that was gone back to are no new ones.
+            gained = max(0, stream.frames - self._booked) if stream.resets == self._resets else 0
             lost = frames.pending - waiting - gained
             frames.pending = waiting
             frames.ingested += gained
             if lost:
                 self.drop(reason, lost, message)
-            self._booked = stream.frames
+            self._booked, self._resets = stream.frames, stream.resets
             while len(self.arrivals) > waiting:
                 self.arrivals.popleft()
             self._facts, self._jumps = self._stream_facts(), stream.jumps
+
+    def brought(self, waiting: int) -> None:
+        """A memory was gone back to that came with frames that wait for their chunk: they are received now."""
+        with self._shared.changed:
+            self._shared.frames.received += waiting
+            self._shared.frames.pending += waiting
+            self.arrivals.extend([time.monotonic()] * waiting)
 
     # --- the rest -------------------------------------------------------------------------------------------
 

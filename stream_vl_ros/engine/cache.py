@@ -65,11 +65,14 @@ class Snapshot:
         segments: the tokens of that moment, in order.
         own: whether the last segment is what the cache itself held.
         shape: of the cache that it was taken from.
+        stored: it was read from a file: its tensors are on the CPU, and a cache that goes back to it copies them, laid
+            out as they were, so that it goes on bit for bit.
     """
 
     segments: tuple[Segment, ...]
     own: bool
     shape: CacheShape
+    stored: bool = False
 
     @property
     def length(self) -> int:
@@ -216,6 +219,12 @@ class KVCache(Cache):
         """Whether so many more may be kept within the bound."""
         return self._max_capacity is None or self._length + tokens <= self._max_capacity
 
+    def bound(self, capacity: int | None) -> None:
+        """As `resize`, but no memory is allocated, or given back, before there is need for more."""
+        if capacity is not None:
+            self._initial_capacity = capacity
+        self._max_capacity = capacity
+
     def _reserve(self, tokens: int) -> None:
         needed = self._length + tokens
         overwrites_shared = any(s.length > self._length for s in self._exported)
@@ -274,6 +283,8 @@ class KVCache(Cache):
         if self.rows != 1:
             raise ValueError(f"a cache of {self.rows} rows cannot be rewritten")
         capacity = length if shrink else max(length, self._capacity, self._initial_capacity)
+        if self._max_capacity is not None:  # a memory that was gone back to may have been larger
+            capacity = max(length, min(capacity, self._max_capacity))
         if self._base or self._exported or not self._buffers:
             # What others look at stays allocated anyhow: nothing is lost by keeping it until all is done.
             buffers = []
@@ -363,10 +374,13 @@ class KVCache(Cache):
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a moment, or to one of another cache of the same model. Living forks keep what they see.
 
-        Raises ValueError for a snapshot of another model's cache.
+        Raises ValueError for a snapshot of another model's cache. Nothing changes then, nor if memory runs out.
         """
         if snapshot.shape != self.shape or self.rows != 1:
             raise ValueError(f"snapshot of {snapshot.shape} cannot be restored into a cache of {self.shape}")
+        if snapshot.stored:
+            self._take_in(snapshot)
+            return
         base = snapshot.segments[:-1] if snapshot.own else snapshot.segments
         at_home = snapshot.segments[-1] in self._exported if snapshot.own else True
         if at_home and _same(base, self._base):
@@ -374,6 +388,24 @@ class KVCache(Cache):
             return
         self._drop_buffers()
         self._base, self._base_length = snapshot.segments, snapshot.length
+
+    def _take_in(self, snapshot: Snapshot) -> None:
+        """Go on from tokens of a file."""
+        device, count = self.shape.device, len(snapshot.segments) - snapshot.own
+        base = tuple(
+            Segment(tuple((keys.to(device), values.to(device)) for keys, values in s.layers), s.length)
+            for s in snapshot.segments[:count]
+        )
+        buffers, length, capacity = [], 0, 0
+        if snapshot.own:
+            last = snapshot.segments[-1]
+            length, capacity = last.length, max(last.length, self._initial_capacity)
+            buffers = self._new_buffers(capacity)
+            for buffer, pair in zip(buffers, last.layers, strict=True):
+                _write(buffer, pair)
+        self._retire()
+        self._buffers, self._capacity, self._length = buffers, capacity, length
+        self._base, self._base_length = base, _length(base)
 
     def clear(self) -> None:
         """Forget all own tokens and free their memory: a fork is back where it was taken.

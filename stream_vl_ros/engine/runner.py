@@ -8,11 +8,13 @@ whole answer.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -28,9 +30,11 @@ from stream_vl_ros.engine.prompt import text_ids
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.reconfigured import Reconfigured, changes
 from stream_vl_ros.engine.runner_state import Control, Incoming, Request, RunnerStatus, Shared
+from stream_vl_ros.engine.saved import aside
+from stream_vl_ros.engine.saved.memory_file import SavedMemory
 from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import Picture, VideoStream
-from stream_vl_ros.engine.stream_records import ChunkReport
+from stream_vl_ros.engine.stream_records import ChunkReport, StreamSnapshot
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.engine.watch import Watch
 from stream_vl_ros.engine.watches import Watches, WatchReport
@@ -246,6 +250,21 @@ class EngineRunner:
         """Let go of a memory, see `Memories.discard`."""
         return self.call(lambda stream: self._memories.discard(name))
 
+    def save(self, folder: str | os.PathLike[str]) -> Future[SavedMemory]:
+        """Write the present memory to a folder of its own, see `save_memory`. The stream goes on meanwhile.
+
+        It is the memory of this call's turn in the queue: the frames that came before it are in it.
+        """
+        return aside.save(self.call, Path(folder))
+
+    def load(self, folder: str | os.PathLike[str]) -> Future[SavedMemory]:
+        """Go back to a memory on disk, see `load_memory`; frames since then are forgotten, those that wait are lost.
+
+        The stream goes on until all of it is read and checked, and if it is refused. Answers in progress go on with
+        what they saw. Frames that waited when it was saved are received a second time.
+        """
+        return aside.load(self.call, self._stream, Path(folder), self._go_back)
+
     def add_watch(self, watch: Watch) -> None:
         """Ask this after every chunk from now on, and at once if there is video already.
 
@@ -460,6 +479,10 @@ class EngineRunner:
     def _forget(self, stream: VideoStream) -> None:
         stream.reset()
         self._accounts.problem("")
+
+    def _go_back(self, snapshot: StreamSnapshot) -> None:
+        self._stream.restore(snapshot)
+        self._accounts.brought(len(self._stream.pending))
 
     def _make_room(self) -> None:
         """Memory ran out: let go of what can be had again."""

@@ -336,6 +336,7 @@ class VideoStream(Askable):
             require(kept == now, name, now, f"this memory was kept with {kept!r}; set that again to go back to it")
         budget = self._budget_for(snapshot.size, self._keeper, self.pieces, "this memory cannot be gone back to")
         self.cache.restore(snapshot.cache)
+        self.cache.bound(budget)
         self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
         self._state = replace(self._state, ledger=pinned_to(self._state.ledger, self.config.sink_frames))
         self._keeper.budget = budget

@@ -307,6 +307,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         shared=True,
     ),
     Parameter(
+        "memory_folder",
+        "",
+        "Folder of saved memories, and the only one that ~/save_memory and ~/load_memory use; empty is "
+        "stream_vl_memories in $ROS_HOME, or in ~/.ros.",
+        changes="live",
+        shared=True,
+    ),
+    Parameter(
         "publish_signature",
         False,
         "Fill cache_signature in ~/status: a checksum over the whole KV cache every second, for tests.",

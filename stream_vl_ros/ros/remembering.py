@@ -1,4 +1,4 @@
-"""What the stream remembers, as services: forget it, keep it under a name, go back to it."""
+"""What the stream remembers, as services: forget it, keep it under a name or on disk, go back to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Remembering:
-    """Offers `~/reset`, `~/snapshot`, `~/restore` and `~/discard`; with several streams also `~/NAME/reset`."""
+    """Offers `~/reset`, `~/snapshot` and the like; with several streams also `~/NAME/reset`."""
 
     def __init__(
         self, node: Node, streams: Mapping[str, CameraStream], session: Callable[[CameraStream], Session]
@@ -41,6 +41,13 @@ class Remembering:
         """
         self._node, self._streams, self._session = node, streams, session
         together = ReentrantCallbackGroup()
+        actions: dict[str, Callable[[Session, str], Future[dict[str, int]]]] = {
+            "~/snapshot": lambda session, name: session.keep(name),
+            "~/restore": lambda session, name: session.recall(name),
+            "~/discard": lambda session, name: session.discard(name),
+            "~/save_memory": lambda session, name: session.save(name),
+            "~/load_memory": lambda session, name: session.load(name),
+        }
         resets = {"~/reset": ALL} | {stream.topic("reset"): name or ALL for name, stream in streams.items()}
         self._services = [
             *(
@@ -53,14 +60,15 @@ class Remembering:
                 )
                 for topic, name in resets.items()
             ),
-            node.create_service(
-                Memory, "~/snapshot", self._on_snapshot, qos_profile=SERVICE_QOS, callback_group=together
-            ),
-            node.create_service(
-                Memory, "~/restore", self._on_restore, qos_profile=SERVICE_QOS, callback_group=together
-            ),
-            node.create_service(
-                Memory, "~/discard", self._on_discard, qos_profile=SERVICE_QOS, callback_group=together
+            *(
+                node.create_service(
+                    Memory,
+                    topic,
+                    functools.partial(self._on_memory, action),
+                    qos_profile=SERVICE_QOS,
+                    callback_group=together,
+                )
+                for topic, action in actions.items()
             ),
         ]
 
@@ -73,20 +81,14 @@ class Remembering:
             response.success, response.message = False, wire(str(error))
         return response
 
-    async def _on_snapshot(self, request: Memory.Request, response: Memory.Response) -> Memory.Response:
-        return await self._done(request, lambda session: session.keep(request.name), response)
-
-    async def _on_restore(self, request: Memory.Request, response: Memory.Response) -> Memory.Response:
-        return await self._done(request, lambda session: session.recall(request.name), response)
-
-    async def _on_discard(self, request: Memory.Request, response: Memory.Response) -> Memory.Response:
-        return await self._done(request, lambda session: session.discard(request.name), response)
-
-    async def _done(
-        self, request: Memory.Request, action: Callable[[Session], Future[dict[str, int]]], response: Memory.Response
+    async def _on_memory(
+        self,
+        action: Callable[[Session, str], Future[dict[str, int]]],
+        request: Memory.Request,
+        response: Memory.Response,
     ) -> Memory.Response:
         try:
-            done, errors = await self._all(request.stream, action)
+            done, errors = await self._all(request.stream, lambda session: action(session, request.name))
         except StreamVLError as error:
             response.success, response.error = False, wire(str(error))
             return response

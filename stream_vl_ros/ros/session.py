@@ -17,12 +17,15 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from stream_vl_ros.action import AskStream
 from stream_vl_ros.engine.answer import Answer
+from stream_vl_ros.engine.answering import fulfil
 from stream_vl_ros.engine.loader import LoadedModel, load_model
 from stream_vl_ros.engine.out_of_memory import give_back, memory_use
 from stream_vl_ros.engine.process_memory import trim
 from stream_vl_ros.engine.question import Question
 from stream_vl_ros.engine.reconfigured import Reconfigured
 from stream_vl_ros.engine.runner import EngineRunner
+from stream_vl_ros.engine.saved.memory_file import SavedMemory
+from stream_vl_ros.engine.saved.names import named
 from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.units import NANOSECONDS
@@ -30,6 +33,7 @@ from stream_vl_ros.engine.warmup import warm_up
 from stream_vl_ros.engine.watches import Watches
 from stream_vl_ros.errors import ConfigError, FrameError
 from stream_vl_ros.msg import StreamStatus
+from stream_vl_ros.ros.memory_folder import memory_folder
 from stream_vl_ros.ros.messages import status_message, to_ns
 from stream_vl_ros.ros.parameters import Value, image_options, runner_config, stream_config
 from stream_vl_ros.ros.pictures import picture_of
@@ -57,7 +61,7 @@ class Engine:
         self.model = model
         sharing = Sharing()
         self.sessions = {
-            name: Session(model, values, watches[name], sharing.member()) for name, values in streams.items()
+            name: Session(model, values, watches[name], sharing.member(), name=name) for name, values in streams.items()
         }
 
     @staticmethod
@@ -103,9 +107,15 @@ class Session:
     """One stream on an engine thread of its own. Safe to use from any thread."""
 
     def __init__(
-        self, model: LoadedModel, values: Values, watches: Watches | None = None, share: Share | None = None
+        self,
+        model: LoadedModel,
+        values: Values,
+        watches: Watches | None = None,
+        share: Share | None = None,
+        name: str = "",
     ) -> None:
         self.model = model
+        self._name = name
         self._use(values)
         stream = VideoStream(model, stream_config(values))
         self._runner = EngineRunner(stream, runner_config(values), watches=watches, share=share)
@@ -115,6 +125,7 @@ class Session:
         self._max_new_tokens = int(values["max_new_tokens"])
         self._timeout = float(values["ask_timeout"])
         self._image_options = image_options(values)
+        self._memories = memory_folder(values, self._name)
 
     def reconfigure(self, values: Values) -> Future[Reconfigured]:
         """Work with these parameters from now on."""
@@ -181,6 +192,14 @@ class Session:
         """Let go of a memory."""
         return self._runner.discard(name)
 
+    def save(self, name: str) -> Future[dict[str, int]]:
+        """Write the present memory to disk. Raises `SavedMemoryError` for what is no name."""
+        return _tokens(name, self._runner.save(named(self._memories, name)))
+
+    def load(self, name: str) -> Future[dict[str, int]]:
+        """Go back to a memory on disk. Raises `SavedMemoryError` for what is no name."""
+        return _tokens(name, self._runner.load(named(self._memories, name)))
+
     def signature(self) -> Future[str]:
         """Checksum of the stream."""
         return self._runner.call(lambda stream: stream.signature())
@@ -206,3 +225,14 @@ class Session:
     def close(self, timeout: float) -> None:
         """Stop; questions that are not answered yet fail."""
         self._runner.close(timeout)
+
+
+def _tokens(name: str, future: Future[SavedMemory]) -> Future[dict[str, int]]:
+    """The tokens of a memory by its name, once it is saved or loaded."""
+    tokens: Future[dict[str, int]] = Future()
+
+    def done(finished: Future[SavedMemory]) -> None:
+        fulfil(tokens, lambda: {name: finished.result().tokens})
+
+    future.add_done_callback(done)
+    return tokens

@@ -134,8 +134,8 @@ def test_stop_on_watch(start_node, robot, example):
         robot.node.destroy_publisher(driver)
 
 
-def test_memory(start_node, robot, example):
-    start_node(model="embedded", target_fps=2.0, image_timeout=0.0)
+def test_memory(start_node, robot, example, tmp_path):
+    start_node(model="embedded", target_fps=2.0, image_timeout=0.0, memory_folder=tmp_path / "memories")
     show(robot, 0, 8)
     robot.settled(32, waiting=1)
 
@@ -151,5 +151,7 @@ def test_memory(start_node, robot, example):
     assert code == "0" and state == "active: 16 frames seen, 0 forgotten"
     assert "MiB, all is well" in size
     assert said("back", "circle")[0] == "0"
+    assert said("save", "on disk")[1:] == [kept.replace("circle", "on disk"), "done"]
+    assert said("load", "on disk")[1:] == [kept.replace("circle", "on disk"), "done"]
     code, reason = said("back", "kitchen")
     assert code == "1" and "no memory of that name; kept are 'circle'" in reason
