@@ -76,9 +76,9 @@ def test_time_runs_with_the_images(
 
 def test_time_stands_until_the_subscribers_are_there(make_bag: MakeBag, watching: Watching, replay: Replay) -> None:
     with watching("/clock=Clock") as watcher:
-        _, done = replay(make_bag("mcap", 60), "--start", "1", "--clock", "--wait-timeout", "3")
+        _, done = replay(make_bag("mcap", 60), "--start", "1", "--clock", "--wait-timeout", "6")
         assert done.returncode == 1 and "0 of 1 subscribers" in done.stderr
-        assert len(watcher.ticks) > 5  # of 120, less those before the clock and its subscriber found each other
+        assert len(watcher.ticks) > 5  # of 240, less those before the clock and its subscriber found each other
         assert {tick["time"] for tick in watcher.ticks} == {ORIGIN + DELAY + 20 * PERIOD}
 
 
