@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
+
 # A reason and a hint fit; a megabyte that somebody sent does not come back in every log and response.
 MAX_REASON = 2000
+
+# Lists of lists of lists, as YAML's aliases make them, are not even written out.
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 4, 1000, 1000
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxarray = 64
 
 
 def brief(text: str, limit: int = MAX_REASON) -> str:
@@ -16,4 +23,4 @@ def brief(text: str, limit: int = MAX_REASON) -> str:
 
 def shown(value: object, limit: int = 100) -> str:
     """A value as a message about it shows it."""
-    return brief(repr(value), limit)
+    return brief(_REPR.repr(value), limit)
