@@ -112,8 +112,12 @@ def test_mutated_messages(session, fuzz_messages, fuzz_seed):
             resident.append(status_bytes("VmRSS") / MIB)
     assert len(drops) >= 9, drops
     assert session.alive
-    # The first tenths warm up what is cached; after that nothing may pile up.
-    assert max(resident[3:]) - min(resident[3:]) < 20, resident
+    # The first tenths warm up what is cached. After that the allocator's own ups and downs are some 30 MiB, for ten
+    # thousand messages as for a hundred thousand.
+    assert resident[-1] - min(resident[2:5]) < 48, [round(mib) for mib in resident]
+    gc.collect()
+    alive = [o for o in gc.get_objects() if isinstance(o, (Image, CompressedImage, FrameError))]
+    assert len(alive) < 50, "messages, or what was said of them, are kept"
 
     session.reset().result(30)
     pictures, seconds = demo_clip(10.0)

@@ -52,6 +52,9 @@ def test_mutated_messages(start_node, robot, camera, kind):
     node = start_node(ready=False, model="embedded", image_topic=topic, eviction="window", budget_tokens=600)
     robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
     publisher = camera(kind, topic)
+    # Somebody who listens has each of them drawn as well.
+    drawn: list[Image] = []
+    listener = robot.node.create_subscription(Image, "/stream_vl/debug_image", drawn.append, 10)
     sent = number = 0
     while sent < COUNT:
         item = mutant(2, number, START + number * SECOND // 2)
@@ -63,6 +66,8 @@ def test_mutated_messages(start_node, robot, camera, kind):
     assert status.frames_received == sent and robot.unaccounted(status) == 0
     assert status.frames_dropped == sum(status.drop_counts) > COUNT // 5
     assert all(status.drop_reasons) and len(status.drop_reasons) >= (6 if kind is Image else 3), status.drop_reasons
+    robot.spin_until(lambda: drawn, 10, "a good one was drawn")
+    robot.node.destroy_subscription(listener)
     assert node.process.poll() is None and "Traceback" not in node.log
 
 
