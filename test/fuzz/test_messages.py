@@ -112,8 +112,8 @@ def test_mutated_messages(session, fuzz_messages, fuzz_seed):
             resident.append(status_bytes("VmRSS") / MIB)
     assert len(drops) >= 9, drops
     assert session.alive
-    # The first tenths warm up what is cached. After that the allocator's own ups and downs are some 30 MiB, for ten
-    # thousand messages as for a hundred thousand.
+    # The first tenths warm up what is cached. After that the allocator's own ups and downs are some 30 MiB: as
+    # many for ten thousand messages as for forty thousand.
     assert resident[-1] - min(resident[2:5]) < 48, [round(mib) for mib in resident]
     gc.collect()
     alive = [o for o in gc.get_objects() if isinstance(o, (Image, CompressedImage, FrameError))]
