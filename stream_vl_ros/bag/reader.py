@@ -204,6 +204,8 @@ class BagReader:
             try:
                 item = next(source, None)
                 if item is None:
+                    if not count and start is stop is None and any(topic.count for topic in topics):
+                        raise BagError("none can be read, though the bag says that there are some; it is damaged.")
                     return
                 connection, log_time, raw = item
                 data = decompressed_message(bytes(raw)) if self._unpack else bytes(raw)

@@ -167,6 +167,16 @@ def test_times_that_are_no_numbers(tmp_path):
     assert read(path / "good.db3") in ("refused", "salvaged")
 
 
+def test_messages_that_are_told_of_but_are_not_there(tmp_path, capsys):
+    path = written(tmp_path / "good", "sqlite3")
+    with sqlite3.connect(path / "good.db3") as db:
+        db.execute("DELETE FROM messages")
+    db.close()
+    assert ask_bag.main([str(path), "-q", "What is visible now?", "-p", "device:=cpu"]) == 1
+    told = capsys.readouterr().err
+    assert "none can be read" in told and "Traceback" not in told
+
+
 # --- bombs --------------------------------------------------------------------------------------------------
 
 BOMB = """

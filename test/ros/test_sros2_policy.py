@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rclpy.action.graph import get_action_server_names_and_types_by_node
+from rclpy.node import NodeNameNonExistentError
 
 POLICY = Path(__file__).parents[2] / "config" / "sros2" / "policy.xml"
 NODE = "/stream_vl"
@@ -79,7 +80,13 @@ def graph(start_node, robot):
             "execute": {name for name, _ in get_action_server_names_and_types_by_node(node, *whose)},
         }
 
-    robot.spin_until(lambda: f"{NODE}/watch" in look()["reply"] and look()["subscribe"], 20, "its graph is known")
+    def known() -> bool:
+        try:
+            return f"{NODE}/watch" in look()["reply"] and bool(look()["subscribe"])
+        except NodeNameNonExistentError:
+            return False
+
+    robot.spin_until(known, 20, "its graph is known")
     robot.spin_for(1.0)
     return look()
 
