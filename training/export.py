@@ -44,7 +44,7 @@ def export(run: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     shape = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "size": PIXELS}
     image, video = Qwen2VLImageProcessor(**shape), Qwen2VLVideoProcessor(**shape, cap_pixels_per_frame=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     Qwen2_5_VLProcessor(image, tokenizer, video, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
     # Written apart as well, where older readers and the engine look for them.
     image.save_pretrained(folder)

@@ -151,7 +151,9 @@ class Trainer:
     def load(self, folder: Path) -> None:
         """Resume from a folder that ``save`` wrote, or from a checkpoint, whose helper starts anew."""
         if (folder / "model.safetensors").exists():
-            stored = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+            stored = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            )
             state = dict(stored.named_parameters())
         else:
             state = {}

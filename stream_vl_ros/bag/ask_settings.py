@@ -7,10 +7,11 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from stream_vl_ros.brief import brief
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros import stream_parameters
@@ -23,6 +24,10 @@ _SECTIONS = ("stream_vl", "*", "**")
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 _KNOWN = {p.name: p for p in PARAMETERS}
+# Parameters of a file, and sections.
+_MOST = 10_000
+
+T = TypeVar("T")
 USED = (
     "model",
     "device",
@@ -144,9 +149,18 @@ def _read(file: Path) -> dict[str, Any]:
         document = yaml.safe_load(file.read_text())
     except OSError as err:
         raise ConfigError(f"Parameter file {str(file)!r} cannot be read: {err.strerror}.") from err
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise ConfigError(f"Parameter file {str(file)!r} is not YAML: {' '.join(str(err).split())}.") from err
-    sections = dict(_sections(document)) if isinstance(document, dict) else {}
+    except Exception as err:  # RecursionError, ValueError, AttributeError: PyYAML raises nearly anything
+        words = brief(" ".join(str(err).split()), 500)
+        raise ConfigError(f"Parameter file {str(file)!r} is not YAML: {type(err).__name__}: {words}.") from err
+    try:
+        return _ours(file, document)
+    except RecursionError as err:
+        raise ConfigError(f"Parameter file {str(file)!r} cannot be used: something in it holds itself.") from err
+
+
+def _ours(file: Path, document: object) -> dict[str, Any]:
+    """What the file says of the node, by full name."""
+    sections = dict(_at_most(file, _sections(document))) if isinstance(document, dict) else {}
     matching = [content for name, content in sections.items() if name.rpartition("/")[2] in _SECTIONS]
     if not matching:
         found = f"only for {', '.join(sections)}" if sections else "no section with ros__parameters"
@@ -154,7 +168,15 @@ def _read(file: Path) -> dict[str, Any]:
             f"Parameter file {str(file)!r} holds nothing for stream_vl: {found}. Begin it with the lines '/**:' and "
             "'  ros__parameters:', as config/stream_vl.yaml does."
         )
-    return {name: value for content in matching for name, value in _flat(content)}
+    return {name: value for content in matching for name, value in _at_most(file, _flat(content))}
+
+
+def _at_most(file: Path, items: Iterator[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """The items. Raises `ConfigError` for more than any node has: aliases of aliases unfold without end."""
+    for count, item in enumerate(items):
+        if count == _MOST:
+            raise ConfigError(f"Parameter file {str(file)!r} says more than {_MOST} things; take its aliases out.")
+        yield item
 
 
 def _sections(document: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Mapping[Any, Any]]]:

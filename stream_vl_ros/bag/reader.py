@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 
 from rosbags.rosbag2 import Reader
 
+from stream_vl_ros.bag.bounds import bound_chunks, check_files, decompressed_message
 from stream_vl_ros.bag.cdr import read_stamp
 from stream_vl_ros.bag.salvage import describe_damage
 from stream_vl_ros.bag.serialized import typestore
+from stream_vl_ros.brief import brief, shown
 from stream_vl_ros.errors import BagError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+bound_chunks()
+
+_COMPRESSED = frozenset({".zstd", ".zst", ".lz4"})
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -85,17 +90,30 @@ class BagReader:
         self.path = Path(path).expanduser()
         _check_kind(self.path)
         try:
+            check_files(_compressed_files(self.path))
             self._reader = Reader(self.path)
             self._reader.open()
         # The library lets errors of struct, of both compressors and of both storages through.
         except Exception as err:
             raise _opening_error(self.path, err) from err
-        empty = self._reader.message_count == 0
-        self.start = 0 if empty else self._reader.start_time
+        try:
+            self._look()
+        except Exception as err:  # what metadata.yaml says is not looked at by the library
+            self.close()
+            raise _opening_error(self.path, err) from err
+
+    def _look(self) -> None:
+        storage = self._reader.storage
+        self._unpack = storage.metadata.compression_mode == "message"
+        if self._unpack:
+            # The library would decompress them without a limit.
+            storage.metadata = storage.metadata._replace(compression_mode=None)
+        empty = _whole(self._reader.message_count) == 0
+        self.start = 0 if empty else _whole(self._reader.start_time)
         # The library's end is exclusive.
-        self.duration = 0 if empty else self._reader.duration - 1
+        self.duration = 0 if empty else _whole(self._reader.duration) - 1
         self.topics = tuple(
-            Topic(name, info.msgtype or "(several types)", info.msgcount, self._rate(info.msgcount))
+            Topic(str(name), str(info.msgtype or "(several types)"), _whole(info.msgcount), self._rate(info.msgcount))
             for name, info in sorted(self._reader.topics.items())
         )
 
@@ -186,9 +204,12 @@ class BagReader:
             try:
                 item = next(source, None)
                 if item is None:
+                    if not count and start is stop is None and any(topic.count for topic in topics):
+                        raise BagError("none can be read, though the bag says that there are some; it is damaged.")
                     return
                 connection, log_time, raw = item
-                message = Message(by_name[connection.topic], log_time, read_stamp(raw), bytes(raw))
+                data = decompressed_message(bytes(raw)) if self._unpack else bytes(raw)
+                message = Message(by_name[connection.topic], log_time, read_stamp(data), data)
             except BagError as err:
                 raise BagError(f"Bag {str(self.path)!r}, message {count} of {names}: {err}") from err
             except Exception as err:
@@ -202,8 +223,18 @@ class BagReader:
             last = log_time
 
     def decode(self, topic: Topic, message: Message) -> object:
-        """The message as an object with the fields of its ROS type; array fields are numpy arrays."""
-        return typestore().deserialize_cdr(message.data, topic.msgtype)
+        """The message as an object with the fields of its ROS type; array fields are numpy arrays.
+
+        Raises:
+            BagError: it is no message of that type.
+        """
+        try:
+            return typestore().deserialize_cdr(message.data, topic.msgtype)
+        except Exception as err:  # the library reads whatever the bytes say, and fails in any way
+            raise BagError(
+                f"A message of {len(message.data)} bytes on {topic.name} is no {topic.msgtype}: "
+                f"{type(err).__name__}: {_words(err)} The bag is damaged."
+            ) from err
 
     def _rate(self, count: int) -> float:
         return (count - 1) / (self.duration / 1e9) if count > 1 and self.duration > 0 else 0.0
@@ -214,8 +245,18 @@ def _listed(topics: tuple[Topic, ...]) -> str:
 
 
 def _words(err: BaseException) -> str:
-    text = str(err).strip() or type(err).__name__
+    text = brief(str(err).strip(), 600) or type(err).__name__
     return text if text.endswith(".") else f"{text}."
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise BagError(f"its metadata has {shown(value)} where a whole number belongs")
+    return value
+
+
+def _compressed_files(path: Path) -> list[Path]:
+    return sorted(f for f in path.iterdir() if f.suffix in _COMPRESSED) if path.is_dir() else []
 
 
 def _check_kind(path: Path) -> None:
@@ -237,7 +278,7 @@ def _check_kind(path: Path) -> None:
         raise BagError(
             f"File {str(path)!r} is a ROS 1 bag. Convert it: `rosbags-convert --src {path} --dst {path.stem}`."
         )
-    if path.suffix in {".zstd", ".zst", ".lz4"}:
+    if path.suffix in _COMPRESSED:
         raise BagError(
             f"File {str(path)!r} is compressed as a whole ({path.suffix}), which only metadata.yaml describes. "
             f"Give its folder ({path.parent}) instead, or decompress it first."
@@ -251,6 +292,8 @@ def _check_kind(path: Path) -> None:
 
 def _opening_error(path: Path, err: Exception) -> BagError:
     text = _words(err)
+    if isinstance(err, BagError) and "TMPDIR" in text:
+        return err
     if isinstance(err, PermissionError):
         return BagError(f"Bag {str(path)!r} may not be read: {text}")
     if "ompression" in text:

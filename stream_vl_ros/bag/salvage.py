@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream_vl_ros.brief import brief
+
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 _MESSAGE, _CHUNK, _MESSAGE_INDEX, _FOOTER = 0x05, 0x06, 0x07, 0x02
@@ -43,8 +45,8 @@ def describe_damage(path: Path) -> str:
     for file in files:
         try:
             readable, hint = _survey(file)
-        except (OSError, sqlite3.Error, struct.error) as err:
-            parts.append(f"{file.name}: not readable ({err}).")
+        except Exception as err:  # sizes and times can be anything, also no numbers
+            parts.append(f"{file.name}: not readable ({type(err).__name__}: {brief(str(err), 200)}).")
             continue
         parts.append(f"{file.name}: {readable} {hint}".strip())
     return " ".join(parts) or "The folder holds no .mcap or .db3 file."

@@ -32,9 +32,9 @@ class NativeModel:
     ) -> None:
         import transformers
 
-        self.processor = transformers.AutoProcessor.from_pretrained(folder)
+        self.processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         self.model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention
+            folder, dtype=dtype, attn_implementation=attention, trust_remote_code=False, use_safetensors=True
         )
         self.model.to(device).eval()
 

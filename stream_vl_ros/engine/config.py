@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.errors import ConfigError
 
 TextBase = Literal["trained", "transformers"]
@@ -18,7 +19,7 @@ DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 def require(condition: bool, name: str, value: object, reason: str) -> None:
     """Raise `ConfigError` naming the setting, its value and the reason unless `condition` holds."""
     if not condition:
-        raise ConfigError(f"{name}={value!r}: {reason}")
+        raise ConfigError(f"{name}={shown(value)}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)

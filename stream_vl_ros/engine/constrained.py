@@ -17,9 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stream_vl_ros.brief import brief, shown
 from stream_vl_ros.errors import PromptError, RequestError
 
 MAX_GRAMMAR_CHARACTERS = 100_000
+# Work that an expression may make when it is first looked at. It happens between two chunks of video: with the
+# library's own million, an expression such as ((a{1000}){1000}){1000} held the video up for more than a second.
+_LIMITS = llguidance.LLParserLimits(initial_lexer_fuel=200_000, verbose_errors=False)
 
 
 @functools.lru_cache(maxsize=256)
@@ -45,7 +49,7 @@ def check_grammar(regex: str, json_schema: str) -> str:
     except Exception as error:  # the library's own exceptions are plain ValueErrors and the like
         problem = f"{type(error).__name__}: {error}"
     if problem:
-        raise PromptError(f"{name}={given[:200]!r} cannot be used: {' '.join(str(problem).split())}")
+        raise PromptError(f"{name}={shown(given, 200)} cannot be used: {brief(' '.join(str(problem).split()), 600)}")
     return grammar
 
 
@@ -60,7 +64,7 @@ class Constraint:
             vocabulary: scores per token of the model; may be more than the tokenizer has tokens.
             grammar: of `check_grammar`.
         """
-        self._matcher = llguidance.LLMatcher(_trie(tokenizer, vocabulary), grammar, log_level=0)
+        self._matcher = llguidance.LLMatcher(_trie(tokenizer, vocabulary), grammar, log_level=0, limits=_LIMITS)
         self._vocabulary = vocabulary
         self._check()
 
@@ -85,7 +89,11 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise RequestError(f"the answer could not be kept to its grammar: {self._matcher.get_error()}")
+            # Behind its first line the library tells its own state.
+            reason = brief(self._matcher.get_error().strip().partition("\n")[0], 300)
+            raise RequestError(
+                f"the answer could not be kept to its grammar: {reason}; write a simpler regex or json_schema"
+            )
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from stream_vl_ros.engine.adapters import ADAPTERS, ModelAdapter
+from stream_vl_ros.engine.checkpoint_trust import check_checkpoint
 from stream_vl_ros.engine.random_checkpoint import RANDOM_NAME, random_checkpoint
 from stream_vl_ros.errors import ModelLoadError
 
@@ -72,6 +73,7 @@ def load_model(source: str = EMBEDDED, *, device: str = "auto", dtype: str = "au
     precision = _dtype(dtype, place)
     folder, name = _resolve(source)
     kind = _model_type(folder, source)
+    check_checkpoint(folder, source)
     try:
         processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.errors import PromptError
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 # One question must not hold up the video for long: it is read in one go.
 MAX_CHOICES = 64
 MAX_TOKENS = 2048
+# Nor by being turned into tokens: a text of a million characters takes seconds. No tokenizer puts as many as this into
+# `MAX_TOKENS` of text that people write.
+MAX_CHARACTERS = 50_000
 
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
@@ -39,6 +43,8 @@ _FALLBACK = (
 )
 
 _SPECIAL = re.compile(r"<\|[a-z0-9_]+\|>")
+_GAPS = {_QUESTION: "question", _ANSWER: "answer"}
+_GAP = re.compile("|".join(_GAPS))
 
 
 class Tokenizer(Protocol):
@@ -70,28 +76,44 @@ def trim_prompt(prompt: str) -> str:
 
 
 def check_question(question: str) -> str:
-    """The question without white space around it. Raises `PromptError` if nothing is left."""
+    """The question without white space around it. Raises `PromptError` if nothing is left, or too much to be read."""
+    check_text(question, "question")
     stripped = question.strip()
     if not stripped:
-        raise PromptError(f"question={question!r}: it is empty; ask something, e.g. 'What is visible now?'")
+        raise PromptError(f"question={shown(question)}: it is empty; ask something, e.g. 'What is visible now?'")
     return stripped
+
+
+def check_text(text: str, what: str) -> None:
+    """Raise `PromptError` for a text that no tokenizer takes, or that is too long to be given to one."""
+    if len(text) > MAX_CHARACTERS:
+        raise PromptError(f"{what} of {len(text)} characters: at most {MAX_CHARACTERS} can be read; shorten it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"{what}={shown(text)}: holds half a surrogate pair, which is no text; leave it out"
+        ) from error
 
 
 def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
     """The options as given.
 
-    Raises `PromptError` if there are fewer than two, more than `MAX_CHOICES`, an empty one, or two equal ones.
+    Raises `PromptError` if there are fewer than two, more than `MAX_CHOICES`, an empty one, two equal ones, or too much
+    to be read.
     """
     options = tuple(choices)
-    if len(options) < 2:
-        raise PromptError(f"choices={list(options)!r}: give at least two, or none for a free answer")
-    stripped = [o.strip() for o in options]
-    if "" in stripped:
-        raise PromptError(f"choices={list(options)!r}: option {stripped.index('') + 1} is empty")
-    if len(set(stripped)) < len(stripped):
-        raise PromptError(f"choices={list(options)!r}: the same option is there twice")
     if len(options) > MAX_CHOICES:
         raise PromptError(f"{len(options)} choices: at most {MAX_CHOICES} can be scored at once; ask in two rounds")
+    check_text("".join(options), "the list of choices")
+    named = f"choices={shown(list(options), 400)}"
+    if len(options) < 2:
+        raise PromptError(f"{named}: give at least two, or none for a free answer")
+    stripped = [o.strip() for o in options]
+    if "" in stripped:
+        raise PromptError(f"{named}: option {stripped.index('') + 1} is empty")
+    if len(set(stripped)) < len(stripped):
+        raise PromptError(f"{named}: the same option is there twice")
     return options
 
 
@@ -220,7 +242,8 @@ def _render(processor: Templater, conversation: list[dict[str, Any]], *, generat
 
 
 def _filled(text: str, fill: dict[str, str]) -> str:
-    return text.replace(_QUESTION, fill.get("question", _QUESTION)).replace(_ANSWER, fill.get("answer", _ANSWER))
+    # In one pass: what is filled in may hold a stand-in itself.
+    return _GAP.sub(lambda gap: fill.get(_GAPS[gap.group()], gap.group()), text)
 
 
 def _join(tokenizer: Tokenizer, stretches: Sequence[tuple[str, bool]]) -> list[int]:

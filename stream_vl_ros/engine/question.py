@@ -14,6 +14,8 @@ from stream_vl_ros.errors import PromptError
 
 DEFAULT_MAX_NEW_TOKENS = 128
 MAX_STOP_STRINGS = 16
+# Scores are divided by it, and must stay numbers.
+MIN_TEMPERATURE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class Question:
         text: the question; special tokens in it count as text.
         choices: options to score as whole answers; empty for a free answer.
         max_new_tokens: longest free answer, in tokens.
-        temperature: 0 for the most probable token each time; otherwise tokens are drawn, from a flatter
-            distribution the higher it is.
+        temperature: 0 for the most probable token each time; otherwise (from 0.0001 to 100) tokens are drawn, from a
+            flatter distribution the higher it is.
         top_p: drawn from the most probable tokens that make up this part of the probability (nucleus sampling,
             arXiv 1904.09751); 1 for all.
         top_k: drawn from this many most probable tokens; 0 for all.
@@ -78,10 +80,10 @@ class Question:
             object.__setattr__(self, "json_schema", json.dumps(self.json_schema))
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "must be at least 1")
         require(
-            0 <= self.temperature <= 100,
+            self.temperature == 0 or MIN_TEMPERATURE <= self.temperature <= 100,
             "temperature",
             self.temperature,
-            "must be 0 (greedy) or up to 100; 0.7 is usual",
+            f"must be 0 (greedy) or from {MIN_TEMPERATURE} to 100; 0.7 is usual",
         )
         require(0 < self.top_p <= 1, "top_p", self.top_p, "must lie above 0 and at most 1 (all tokens)")
         require(self.top_k >= 0, "top_k", self.top_k, "must be 0 (all tokens) or positive")

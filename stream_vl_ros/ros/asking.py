@@ -17,7 +17,7 @@ from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.handover import Handover
-from stream_vl_ros.ros.messages import answer_message, combine, fill_response, refuse, wire
+from stream_vl_ros.ros.messages import answer_message, combine, fill_response, reason, refuse, wire
 from stream_vl_ros.ros.pacing import Pace
 from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
 from stream_vl_ros.ros.streams import selected
@@ -129,7 +129,7 @@ class Asking:
         return self._node.get_clock().now().to_msg()
 
     def _note(self, request: Asked, error: Exception) -> None:
-        self._node.get_logger().warning(f"question {request.question[:80]!r} was not answered: {error}")
+        self._node.get_logger().warning(f"question {request.question[:80]!r} was not answered: {reason(error)}")
 
     def _tell(self, written: tuple[ServerGoalHandle, str, str]) -> None:
         goal, stream, text = written

@@ -18,6 +18,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from stream_vl_ros.brief import brief, shown
 from stream_vl_ros.errors import FrameError
 from stream_vl_ros.ros import bayer, depth
 from stream_vl_ros.ros.image_options import DEFAULTS, ImageOptions, check_dimensions
@@ -29,6 +30,8 @@ _SIGNATURES: tuple[tuple[bytes, type[ImageFile]], ...] = (
 )
 # compressed_depth_image_transport's ConfigHeader, in the byte order of nearly every robot.
 _DEPTH_HEADER = struct.Struct("<iff")
+# A progressive JPEG is read once in full for each of its scans, and a few bytes make one. Encoders write about ten.
+_SCAN, _MAX_SCANS = b"\xff\xda", 100
 
 
 class CompressedMessage(Protocol):
@@ -51,7 +54,7 @@ def compressed_to_rgb(message: CompressedMessage, options: ImageOptions = DEFAUL
     if not data:
         raise FrameError(
             "empty_data",
-            f"compressed image of format {message.format!r} holds no data: image_transport publishes that for an "
+            f"compressed image of format {shown(message.format)} holds no data: image_transport publishes that for an "
             "encoding that its plug-in cannot compress; subscribe to the raw image, or choose another transport",
         )
     original, _, codec = (part.strip() for part in message.format.partition(";"))
@@ -80,16 +83,16 @@ def _depth_to_rgb(data: bytes, original: str, form: str, options: ImageOptions) 
     if "rvl" in form:
         raise FrameError(
             "unknown_encoding",
-            f"compressed image format {form!r} is not supported: set the camera's compressedDepth.format parameter "
-            "to png, or subscribe to the raw image",
+            f"compressed image format {shown(form)} is not supported: set the camera's "
+            "compressedDepth.format parameter to png, or subscribe to the raw image",
         )
     _, a, b = _DEPTH_HEADER.unpack_from(data)
     pixels = _decode(data[_DEPTH_HEADER.size :], form, "png", options)
     if pixels.dtype != np.uint16:
         raise FrameError(
             "bad_compressed",
-            f"compressed depth image of format {form!r} holds a picture of {pixels.dtype} with shape {pixels.shape}: "
-            "expected 16-bit gray; check the camera driver",
+            f"compressed depth image of format {shown(form)} holds a picture of {pixels.dtype} with shape "
+            f"{pixels.shape}: expected 16-bit gray; check the camera driver",
         )
     if original.startswith("32FC1"):
         return gray_to_rgb(depth.gray_of_inverse(pixels, a, b, options.depth_max_m))
@@ -104,12 +107,12 @@ def _decode(data: bytes, form: str, codec: str, options: ImageOptions) -> np.nda
         if any(known in codec for known in ("jpeg", "jpg", "png")):
             raise FrameError(
                 "bad_compressed",
-                f"compressed image says {form!r} but begins with {start}, which is neither JPEG nor PNG: it was "
+                f"compressed image says {shown(form)} but begins with {start}, which is neither JPEG nor PNG: it was "
                 "damaged on its way, or the camera driver is wrong",
             )
         raise FrameError(
             "unknown_encoding",
-            f"compressed image format {form!r} (beginning with {start}) is not supported; supported are jpeg and "
+            f"compressed image format {shown(form)} (beginning with {start}) is not supported; supported are jpeg and "
             "png: set the camera driver to one of them, or subscribe to the raw image",
         )
     try:
@@ -117,6 +120,8 @@ def _decode(data: bytes, form: str, codec: str, options: ImageOptions) -> np.nda
         image = reader(io.BytesIO(data))
         width, height = image.size
         check_dimensions(height, width, options)
+        if reader is JpegImageFile:
+            _check_scans(data)
         image.load()
         return _to_array(image)
     except FrameError:
@@ -125,9 +130,22 @@ def _decode(data: bytes, form: str, codec: str, options: ImageOptions) -> np.nda
         # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
         raise FrameError(
             "bad_compressed",
-            f"compressed image of format {form!r} and {len(data)} bytes cannot be read ({type(error).__name__}: "
-            f"{error}): it was cut off or damaged on its way; look at the network and the camera's cable",
+            f"compressed image of format {shown(form)} and {len(data)} bytes cannot be read ({type(error).__name__}: "
+            f"{brief(str(error), 300)}): it was cut off or damaged on its way; look at the network and the "
+            "camera's cable",
         ) from error
+
+
+def _check_scans(data: bytes) -> None:
+    """Raise `FrameError` for a JPEG of so many scans that it can only mean to keep its reader busy."""
+    # Within a scan's own data a 0xff is always followed by something else.
+    scans = data.count(_SCAN)
+    if scans > _MAX_SCANS:
+        raise FrameError(
+            "bad_compressed",
+            f"compressed image of {len(data)} bytes holds {scans} scans: more than {_MAX_SCANS} are not read, since "
+            "each takes as long as a whole picture; check what publishes it",
+        )
 
 
 def _to_array(image: ImageFile) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stream_vl_ros.brief import brief, shown
 from stream_vl_ros.engine.pictures import check_pixels
 from stream_vl_ros.errors import FrameError
 from stream_vl_ros.ros import bridge
@@ -69,7 +70,7 @@ def _by_cv_bridge(message: ImageMessage) -> np.ndarray:
         more = f"{package} is installed but does not work ({found.problem})" if found.problem else f"install {package}"
         raise FrameError(
             "unknown_encoding",
-            f"image encoding {message.encoding!r} is not supported; supported are {', '.join(ENCODINGS)}: set the "
+            f"image encoding {shown(message.encoding)} is not supported; supported are {', '.join(ENCODINGS)}: set the "
             f"camera driver to one of them, or put image_proc in between; cv_bridge would read more of them: {more}",
         )
     try:
@@ -78,8 +79,9 @@ def _by_cv_bridge(message: ImageMessage) -> np.ndarray:
         # Third-party code on data from outside: whatever it raises is about this message.
         raise FrameError(
             "unknown_encoding",
-            f"image encoding {message.encoding!r} is not supported, and cv_bridge does not read it either "
-            f"({type(error).__name__}: {error}); supported are {', '.join(ENCODINGS)}: set the camera driver to one",
+            f"image encoding {shown(message.encoding)} is not supported, and cv_bridge does not read it either "
+            f"({type(error).__name__}: {brief(str(error), 300)}); supported are "
+            f"{', '.join(ENCODINGS)}: set the camera driver to one",
         ) from error
     check_pixels(picture)
     return picture

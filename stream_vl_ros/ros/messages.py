@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from builtin_interfaces.msg import Time
 
 from stream_vl_ros.action import AskStream
+from stream_vl_ros.brief import brief
 from stream_vl_ros.engine.answer import Answer, Finish
+from stream_vl_ros.engine.prompt import MAX_CHARACTERS, MAX_CHOICES
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
@@ -32,6 +34,11 @@ def to_time(ns: int) -> Time:
 def wire(text: str) -> str:
     """`text` as DDS can carry it: a NUL would end it there, and half a surrogate pair is no UTF-8."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def reason(error: Exception) -> str:
+    """Why something was refused, as a response carries it."""
+    return wire(brief(str(error)))
 
 
 def cut_short(answer: Answer) -> str:
@@ -63,7 +70,7 @@ def fill_response(response: Ask.Response, answer: Answer) -> None:
 
 def refuse(response: Ask.Response | AskStream.Result, error: Exception, written: str = "") -> None:
     """A question that was not answered: why, and what was written before it failed."""
-    response.success, response.error, response.answer = False, wire(str(error)), wire(written)
+    response.success, response.error, response.answer = False, reason(error), wire(written)
 
 
 def combine(
@@ -114,9 +121,10 @@ def answer_message(
     message.header.stamp = response.last_stamp if response.frames_seen else now
     message.header.frame_id = frame_id
     message.id, message.stream = number, stream
-    message.question = request.question
-    message.choices = request.choices
-    message.dialogue = request.dialogue
+    # What is longer was refused, and is not sent on to everybody.
+    message.question = brief(request.question, MAX_CHARACTERS)
+    message.choices = [brief(choice, MAX_CHARACTERS) for choice in request.choices[:MAX_CHOICES]]
+    message.dialogue = brief(request.dialogue)
     for name in _OF_ONE:
         setattr(message, name, getattr(response, name))
     return message

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.errors import ConfigError
 
 
@@ -24,12 +25,14 @@ def names_in(parameter: str, value: object, example: str, check: Callable[[str],
     """
     names = [] if value is None else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"parameter {parameter}={value!r}: must be a list of names, such as {example}")
+        raise ConfigError(f"parameter {parameter}={shown(value)}: must be a list of names, such as {example}")
     for i, name in enumerate(names):
         try:
             check(name)
         except ConfigError as error:
             raise ConfigError(f"parameter {parameter}: {error}") from error
         if name in names[:i]:
-            raise ConfigError(f"parameter {parameter}={list(names)}: {name!r} is there twice; each name stands for one")
+            raise ConfigError(
+                f"parameter {parameter}={shown(list(names))}: {name!r} is there twice; each name stands for one"
+            )
     return list(names)

@@ -9,6 +9,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from stream_vl_ros.brief import brief
 from stream_vl_ros.errors import ConfigError, StreamVLError
 from stream_vl_ros.ros import stream_parameters, watch_parameters
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter
@@ -65,7 +66,7 @@ class ParameterDesk:
                 self._check(self._next)
         except Exception as error:  # none may leave the executor, which would end the node
             self._next = self.settings
-            reason = str(error) if isinstance(error, StreamVLError) else f"{type(error).__name__}: {error}"
+            reason = brief(str(error) if isinstance(error, StreamVLError) else f"{type(error).__name__}: {error}")
             self._node.get_logger().warning(f"refused: {reason}")
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.engine.config import DEFAULT_SYSTEM_PROMPT, RunnerConfig, StreamConfig
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros.image_options import ImageOptions
@@ -50,9 +51,9 @@ class Parameter:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise ConfigError(f"parameter {self.name}={value!r}: must be {_KINDS[kind]}; {self.description}")
+            raise ConfigError(f"parameter {self.name}={shown(value)}: must be {_KINDS[kind]}; {self.description}")
         if self.allowed and value not in self.allowed:
-            raise ConfigError(f"parameter {self.name}={value!r}: must be one of {', '.join(self.allowed)}")
+            raise ConfigError(f"parameter {self.name}={shown(value)}: must be one of {', '.join(self.allowed)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise ConfigError(f"parameter {self.name}={value}: must be a number; {self.description}")

@@ -13,7 +13,7 @@ from std_srvs.srv import Trigger
 
 from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.ros.awaiting import awaitable
-from stream_vl_ros.ros.messages import wire
+from stream_vl_ros.ros.messages import reason, wire
 from stream_vl_ros.ros.qos import SERVICE_QOS
 from stream_vl_ros.ros.stream_parameters import ALL
 from stream_vl_ros.ros.streams import selected
@@ -78,7 +78,7 @@ class Remembering:
             response.success = not errors
             response.message = wire("; ".join(errors)) or "all video is forgotten"
         except StreamVLError as error:
-            response.success, response.message = False, wire(str(error))
+            response.success, response.message = False, reason(error)
         return response
 
     async def _on_memory(
@@ -90,7 +90,7 @@ class Remembering:
         try:
             done, errors = await self._all(request.stream, lambda session: action(session, request.name))
         except StreamVLError as error:
-            response.success, response.error = False, wire(str(error))
+            response.success, response.error = False, reason(error)
             return response
         for stream, kept in done:
             response.streams += [stream] * len(kept)
@@ -114,5 +114,5 @@ class Remembering:
             try:
                 results.append((stream_name, await awaitable(self._node, future)))
             except StreamVLError as error:
-                errors.append(f"{stream_name}: {error}" if stream_name else str(error))
+                errors.append(f"{stream_name}: {reason(error)}" if stream_name else reason(error))
         return results, errors

@@ -35,11 +35,14 @@ from stream_vl_ros.errors import ConfigError, FrameError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.memory_folder import memory_folder
 from stream_vl_ros.ros.messages import status_message, to_ns
-from stream_vl_ros.ros.parameters import Value, image_options, runner_config, stream_config
+from stream_vl_ros.ros.parameters import PARAMETERS, Value, image_options, runner_config, stream_config
 from stream_vl_ros.ros.pictures import picture_of
 from stream_vl_ros.srv import Ask
 
 Values = Mapping[str, Value]
+
+# Names of dialogues are kept as long as these are.
+MAX_DIALOGUE_NAME = 256
 
 
 class Engine:
@@ -161,6 +164,13 @@ class Session:
             raise ConfigError(
                 f"timeout={request.timeout}: must be a number of seconds, or 0 for the node's ask_timeout"
             )
+        _check_limit("timeout", request.timeout, "ask_timeout")
+        _check_limit("max_new_tokens", request.max_new_tokens, "max_new_tokens")
+        if len(request.dialogue) > MAX_DIALOGUE_NAME:
+            raise ConfigError(
+                f"dialogue of {len(request.dialogue)} characters: its name has {MAX_DIALOGUE_NAME} at the most; "
+                "shorten it"
+            )
         question = Question(
             request.question,
             tuple(request.choices),
@@ -236,3 +246,10 @@ def _tokens(name: str, future: Future[SavedMemory]) -> Future[dict[str, int]]:
 
     future.add_done_callback(done)
     return tokens
+
+
+def _check_limit(name: str, value: float, parameter: str) -> None:
+    """Raise `ConfigError` for more than the node's parameter could be set to: such an answer would never end."""
+    high = next(p.high for p in PARAMETERS if p.name == parameter)
+    if high is not None and value > high:
+        raise ConfigError(f"{name}={value}: at most {high:g} can be asked for, or 0 for the node's {parameter}")

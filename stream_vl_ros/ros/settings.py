@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.engine.watch import Watch
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros import stream_parameters, watch_parameters
@@ -62,7 +63,8 @@ class Settings:
             elif stream not in streams:
                 known = ", ".join(streams) or "none, this node has one stream only"
                 raise ConfigError(
-                    f"parameter {full}={stream!r}: there is no such stream; there are {known}; leave it out for all"
+                    f"parameter {full}={shown(stream)}: there is no such stream; there are {known}; leave it out "
+                    "for all"
                 )
             yield PlacedWatch(watch_parameters.watch_of(name, self.given), str(stream))
 
@@ -109,9 +111,11 @@ def _check_change(name: str, value: object, configured: bool) -> None:
         return  # refused with what is known instead, as at the start
     when = "never" if name == stream_parameters.NAMES else _PARAMETERS[field_name].changes
     if when == "never":
-        raise ConfigError(f"parameter {name}={value!r}: it is read when the node starts; start the node anew with it")
+        raise ConfigError(
+            f"parameter {name}={shown(value)}: it is read when the node starts; start the node anew with it"
+        )
     if when == "unconfigured" and configured:
         raise ConfigError(
-            f"parameter {name}={value!r}: it is read when the node is configured; take it through deactivate and "
+            f"parameter {name}={shown(value)}: it is read when the node is configured; take it through deactivate and "
             "cleanup first, and configure it again afterwards (~/change_state)"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros.name_lists import names_in
 from stream_vl_ros.ros.parameters import PARAMETERS, Value, checked
@@ -56,8 +57,8 @@ def check_names(value: object) -> list[str]:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or name == ALL:
         raise ConfigError(
-            f"{name!r} is no name of a stream; a name is a letter, then letters, digits and underscores, 64 at the "
-            f"most, and not {ALL!r}, which means all of them"
+            f"{shown(name)} is no name of a stream; a name is a letter, then letters, digits and underscores, 64 "
+            f"at the most, and not {ALL!r}, which means all of them"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.engine.watch import DEFAULT_HYSTERESIS, DEFAULT_OPTIONS, DEFAULT_THRESHOLD, Watch, check_name
 from stream_vl_ros.errors import ConfigError, StreamVLError
 from stream_vl_ros.ros.name_lists import names_in
@@ -131,9 +132,9 @@ def _typed(full: str, parameter: WatchParameter, value: object) -> object:
         return tuple(value)
     if kind is not list and type(value) is kind:
         return value
-    shown = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    listed = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
     quotes = "; put texts like yes and no in quotes" if kind in (str, list) else ""
-    raise ConfigError(f"parameter {full}={shown!r}: must be {_KINDS[kind]}{quotes}; {parameter.description}")
+    raise ConfigError(f"parameter {full}={shown(listed)}: must be {_KINDS[kind]}{quotes}; {parameter.description}")
 
 
 def markdown() -> str:

@@ -12,7 +12,7 @@ from stream_vl_ros.engine.watches import MAX_WATCHES, Watches
 from stream_vl_ros.errors import ConfigError, RequestError, StreamVLError
 from stream_vl_ros.msg import Event
 from stream_vl_ros.ros.handover import Handover
-from stream_vl_ros.ros.messages import to_time, wire
+from stream_vl_ros.ros.messages import reason, to_time, wire
 from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
 from stream_vl_ros.ros.settings import PlacedWatch
 from stream_vl_ros.ros.stream_parameters import ALL
@@ -95,8 +95,8 @@ class WatchDesk:
             self._perform(request, streams)
             response.success = True
         except StreamVLError as error:
-            response.error = wire(str(error))
-            self._node.get_logger().warning(f"watch {request.name[:80]!r}, {request.command[:80]!r}: {error}")
+            response.error = reason(error)
+            self._node.get_logger().warning(f"watch {request.name[:80]!r}, {request.command[:80]!r}: {response.error}")
         return fill_list(response, {stream.name: stream.watches for stream in streams})
 
     def _perform(self, request: WatchSrv.Request, streams: Sequence[CameraStream]) -> None:

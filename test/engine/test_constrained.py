@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import jsonschema
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from stream_vl_ros.engine import Finish, Question, StreamConfig, VideoStream, load_model
 from stream_vl_ros.engine.constrained import Constraint, check_grammar
+from stream_vl_ros.errors import PromptError, RequestError
 from stream_vl_ros.world.heldout import heldout
 
 SCHEMA = {
@@ -133,3 +135,21 @@ def test_stop_strings_end_an_answer(stream):
     assert answer.complete
     assert answer.text == free.text[: free.text.index(middle)].strip()
     assert np.array_equal(answer.token_ids, free.token_ids[: len(answer.token_ids)])
+
+
+@pytest.mark.parametrize("regex", ["((a{1000}){1000}){1000}", "a{1000000}", ".*" * 2000])
+def test_an_expression_that_explodes_is_refused_soon_and_in_few_words(stream, regex):
+    check_grammar(regex, "")
+    stream.ask("What is it?", regex="yes|no")
+    started = time.perf_counter()
+    with pytest.raises(RequestError, match="simpler") as caught:
+        stream.ask("What is it?", regex=regex)
+    assert time.perf_counter() - started < 1
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("regex", ["(" * 90_000, "[" * 90_000])
+def test_a_long_expression_is_not_repeated_in_full(regex):
+    with pytest.raises(PromptError, match="left out") as caught:
+        check_grammar(regex, "")
+    assert len(str(caught.value)) < 1500

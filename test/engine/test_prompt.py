@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stream_vl_ros.bench.native import assistant_turn, user_turn
 from stream_vl_ros.engine.prompt import (
+    MAX_CHARACTERS,
     VISION_END,
     VISION_START,
     PromptPieces,
@@ -279,3 +280,32 @@ def test_choices_are_kept_as_given():
 def test_choices_that_cannot_be_told_apart(choices, message):
     with pytest.raises(PromptError, match=message):
         check_choices(choices)
+
+
+@pytest.mark.parametrize("text", ["\ud800 what?", "a\udfffb"])
+def test_half_a_surrogate_pair_is_no_text(text):
+    with pytest.raises(PromptError, match="surrogate"):
+        check_question(text)
+    with pytest.raises(PromptError, match="surrogate"):
+        check_choices([text, "no"])
+
+
+def test_too_long_a_text_is_refused_by_its_length():
+    with pytest.raises(PromptError, match=f"question of {MAX_CHARACTERS + 1} characters"):
+        check_question("x" * (MAX_CHARACTERS + 1))
+    assert len(check_question("x" * MAX_CHARACTERS)) == MAX_CHARACTERS
+    with pytest.raises(PromptError, match="list of choices of 60000 characters"):
+        check_choices(["x" * 30_000, "y" * 30_000])
+
+
+def test_a_refusal_does_not_repeat_everything():
+    with pytest.raises(PromptError) as caught:
+        check_choices(["x" * 40_000, ""])
+    assert "option 2 is empty" in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("question", ["ANSWERx7f3a91", "QUESTIONx7f3a91", "FOLLOWUPx7f3a91"])
+def test_the_stand_ins_of_the_template_are_text_like_any_other(loaded, pieces, tokenizer, question):
+    ids = pieces.remember.tokens(tokenizer, question=question, answer="blue")
+    text = loaded.tokenizer.decode(ids)
+    assert text.count(question) == 1 and text.count("blue") == 1

@@ -18,6 +18,7 @@ def test_defaults_are_greedy_and_free():
     [
         ("max_new_tokens", 0),
         ("temperature", -0.1),
+        ("temperature", 1e-300),
         ("temperature", float("nan")),
         ("top_p", 0.0),
         ("top_p", 1.1),

@@ -334,3 +334,18 @@ def test_compressed_depth_of_eight_bits(inside):
 
 def test_compressed_depth_that_is_no_png():
     refused("16UC1; compressedDepth png", bytes(40), "bad_compressed")
+
+
+def test_scans_without_end():
+    """Each scan of a progressive JPEG is a few bytes and goes over the whole picture."""
+    file = saved(PICTURE[:, :, 0], "JPEG", progressive=True)
+    assert file.count(b"\xff\xda") < 15
+    first = file.index(b"\xff\xda")
+    second = file.index(b"\xff\xda", first + 2)
+    third = file.index(b"\xff\xda", second + 2)
+    text = refused("jpeg", file[:second] + file[second:third] * 1000 + file[third:], "bad_compressed")
+    assert "scans" in text
+
+
+def test_a_long_format_is_not_repeated_in_full():
+    assert len(refused("x" * 1_000_000, b"no picture at all", "unknown_encoding")) < 500

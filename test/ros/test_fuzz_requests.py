@@ -1,0 +1,146 @@
+"""Mutated requests to every service over real DDS; hundreds more are in test/fuzz."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from action_msgs.msg import GoalStatus
+from rcl_interfaces.srv import SetParameters
+from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
+from stream_vl_ros.action import AskStream
+from stream_vl_ros.srv import Memory, Watch
+
+sys.path.append(str(Path(__file__).parent.parent / "fuzz"))
+from mutated_images import SECOND, START, good
+from mutated_parameters import NAMES, VALUES
+from mutated_requests import NUMBERS, TEXTS, request, text
+
+from stream_vl_ros.demo.scene import demo_clip
+from stream_vl_ros.ros.parameters import PARAMETERS
+
+RIGHT = "a red circle, a blue square"
+
+
+@pytest.fixture
+def node(start_node, robot):
+    it = start_node(model="embedded", publish_signature=True)
+    pictures, seconds = demo_clip(10.0)
+    for picture, second in zip(pictures, seconds, strict=True):
+        robot.camera.publish(good(picture, START + int(second * SECOND)))
+    robot.settled(len(pictures))
+    yield it
+    response = robot.result(robot.ask("What is visible now?"), 60)
+    assert response.success and response.answer == RIGHT, response
+    assert it.process.poll() is None and "Traceback" not in it.log
+
+
+def test_mutated_questions(node, robot):
+    def signature() -> str:
+        robot.statuses.clear()
+        robot.spin_until(lambda: len(robot.statuses) > 2, 20, "it is told twice")
+        return robot.statuses[-1].cache_signature
+
+    before, refused = signature(), 0
+    for number in range(150):
+        fields = request(7, number)
+        response = robot.result(robot.ask(**fields), 30)
+        assert response.success or response.error, (number, fields)
+        assert len(response.error) < 2300
+        refused += not response.success
+    assert refused > 40
+    assert before and signature() == before
+    robot.spin_until(lambda: len(robot.answers) >= 100, 10, "answers and refusals are published")
+
+
+def test_text_that_rclpy_does_not_send(node, robot):
+    """Half a surrogate pair cannot leave a client; a NUL ends the text on its way."""
+    with pytest.raises(UnicodeEncodeError):
+        robot.ask("\ud800")
+    assert "empty" in robot.result(robot.ask("\0What is visible now?")).error
+
+
+def test_memories_and_watches(node, robot):
+    clients = {
+        kind: robot.node.create_client(Memory, f"/stream_vl/{kind}") for kind in ("snapshot", "restore", "discard")
+    }
+    watch = robot.node.create_client(Watch, "/stream_vl/watch")
+    for client in (*clients.values(), watch):
+        assert client.wait_for_service(10)
+    random_ = random.Random(9)
+    names = (*TEXTS, "../../etc/passwd", "/etc/passwd", "x" * 257)
+    for _ in range(60):
+        name, stream = random_.choice(names), random_.choice(("", "", "all", "x" * 100_000, "../.."))
+        response = robot.result(clients["snapshot"].call_async(Memory.Request(name=name, stream=stream)))
+        assert response.success or response.error
+        kept = [*response.names, ""][0]
+        for kind in ("restore", "discard"):
+            wrong = robot.result(clients[kind].call_async(Memory.Request(name=random_.choice(names) + "?")))
+            assert not wrong.success and 0 < len(wrong.error) < 2300
+        if kept:
+            assert robot.result(clients["discard"].call_async(Memory.Request(name=kept))).success
+    for _ in range(150):
+        fields = {
+            "command": random_.choice(("add", "add", "remove", "list", "clear", "", "ADD", "x" * 100_000)),
+            "name": random_.choice(("door", "a b", "", "x" * 65, "é", *TEXTS)),
+            "question": text(random_),
+            "options": random_.choice(([], ["yes"], ["a", "a"], ["yes", "no"], [""], ["x" * 100_000, "y"])),
+            "fires_on": random_.choice(("", "yes", "nobody", "\n")),
+            "threshold": random_.choice((0.5, *NUMBERS)),
+            "hysteresis": random_.choice((0.1, *NUMBERS)),
+            "min_interval": random_.choice((0.0, *NUMBERS)),
+        }
+        response = robot.result(watch.call_async(Watch.Request(**fields)))
+        assert response.success or 0 < len(response.error) < 2300, fields
+    assert robot.result(watch.call_async(Watch.Request(command="clear"))).success
+    for client in (*clients.values(), watch):
+        robot.node.destroy_client(client)
+
+
+def test_parameters(node, robot):
+    """Whatever is set: taken, or refused with a reason; what the node needs to answer is put back in the end."""
+    client = robot.node.create_client(SetParameters, "/stream_vl/set_parameters")
+    assert client.wait_for_service(10)
+    random_ = random.Random(11)
+    kinds = (type(None), bool, int, float, str)
+    values = [v for v in VALUES if isinstance(v, kinds) or (isinstance(v, list) and all(isinstance(x, str) for x in v))]
+    refused = 0
+    for _ in range(200):
+        name, value = random_.choice(NAMES), random_.choice(values)
+        if value == "\ud800" or name == "publish_signature" or (isinstance(value, int) and abs(value) >= 2**63):
+            continue
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        (result,) = robot.result(client.call_async(SetParameters.Request(parameters=[parameter]))).results
+        assert result.successful or 0 < len(result.reason) < 2300, (name, value)
+        refused += not result.successful
+    assert refused > 100
+    back = [Parameter(p.name, value=p.default).to_parameter_msg() for p in PARAMETERS if p.changes == "live"]
+    robot.result(client.call_async(SetParameters.Request(parameters=back)))
+    robot.node.destroy_client(client)
+    # Settings such as the system prompt begin the memory anew.
+    assert robot.result(robot.reset_client.call_async(robot.reset_client.srv_type.Request())).success
+    received = robot.statuses[-1].frames_received
+    pictures, seconds = demo_clip(10.0)
+    for picture, second in zip(pictures, seconds, strict=True):
+        robot.camera.publish(good(picture, START + int(second * SECOND)))
+    robot.settled(received + len(pictures), waiting=1)
+
+
+def test_goals(node, robot):
+    client = ActionClient(robot.node, AskStream, "/stream_vl/ask_stream")
+    assert client.wait_for_server(10)
+    ended = set()
+    for number in range(60):
+        fields = request(13, number)
+        handle = robot.result(client.send_goal_async(AskStream.Goal(**fields)))
+        assert handle.accepted
+        if number % 5 == 0:
+            robot.result(handle.cancel_goal_async())
+        outcome = robot.result(handle.get_result_async())
+        ended.add(outcome.status)
+        assert outcome.result.success or 0 < len(outcome.result.error) < 2300, fields
+    assert GoalStatus.STATUS_SUCCEEDED in ended and GoalStatus.STATUS_ABORTED in ended
+    client.destroy()
