@@ -132,6 +132,7 @@ def executable() -> str:
 def other(parameter: Parameter) -> Value:
     """A value that is allowed and not the default."""
     special = {"model": "random", "device": "cpu", "image_topic": "/other/image", "system_prompt": "yes: # 'no' é"}
+    special |= {"memory_folder": "/var/tmp/some memories"}
     if parameter.name in special:
         return special[parameter.name]
     if parameter.allowed:

@@ -334,7 +334,7 @@ def test_a_flooded_camera_does_not_hold_up_the_other(two, cameras, robot, pictur
         for _ in range(5):
             cameras.publish("front", pictures[sent % 64], START * SECOND + sent * SECOND // 10)
             sent += 1
-        if time.monotonic() > begin + (calm - 8) / 5:  # 5 a second by the clock: a slow machine has no less time for each
+        if time.monotonic() > begin + (calm - 8) / 5:  # 5 a second by the clock, however slow the machine is
             cameras.publish("rear", pictures[calm % 64], START * SECOND + calm * SECOND // 2)
             calm += 1
         robot.executor.spin_once(timeout_sec=0.002)
