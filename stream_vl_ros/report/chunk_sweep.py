@@ -45,10 +45,10 @@ def chunks(bench: Bench) -> Section:
     least, small = min(per_frame.values()), min(per_frame)
     # The smallest that is as good as any: frames wait less for it.
     best = min(x for x, cost in per_frame.items() if cost <= 1.05 * least)
-    faster = per_frame[small] / per_frame[best]
+    faster = f", {per_frame[small] / per_frame[best]:.2f} times as fast as chunks of {small:g}" if best != small else ""
     section.findings.append(
-        f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame, {faster:.2f} times as fast as "
-        f"chunks of {small:g}; no larger one that was tried is faster by 5 % or more. A frame waits up to "
+        f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame{faster}; "
+        f"no larger one that was tried is faster by 5 % or more. A frame waits up to "
         f"{(best - 1) / 2:.1f} s for it to fill at 2 fps; a question sees waiting frames, and encodes them then."
     )
     new, old = (section.at(m, "stream", best) for m in ("first chunk", "later chunks"))
