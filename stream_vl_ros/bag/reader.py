@@ -256,7 +256,11 @@ def _whole(value: object) -> int:
 
 
 def _compressed_files(path: Path) -> list[Path]:
-    return sorted(f for f in path.iterdir() if f.suffix in _COMPRESSED) if path.is_dir() else []
+    """Recordings that are compressed as a whole: `x.mcap.zstd`, `x.db3.zstd`."""
+    if not path.is_dir():
+        return []
+    names = sorted(f for f in path.iterdir() if f.suffix in _COMPRESSED)
+    return [f for f in names if Path(f.stem).suffix in {".mcap", ".db3"}]
 
 
 def _check_kind(path: Path) -> None:

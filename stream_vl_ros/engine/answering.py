@@ -66,6 +66,12 @@ class Answering:
         return bool(self._active or self._opening)
 
     @property
+    def pinning(self) -> bool:
+        """Whether questions that nobody has begun to read keep more memory of forgotten video than the stream has."""
+        cache = self._stream.cache
+        return bool(self._opening) and cache.pinned_bytes > cache.memory_bytes
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes of the questions and answers themselves."""
         return self._batch.memory_bytes

@@ -16,6 +16,10 @@ from stream_vl_ros.errors import ModelLoadError
 
 _INDEX = "model.safetensors.index.json"
 _SAFE = ".safetensors"
+# Attention that PyTorch brings. Other names are looked for on the hub where the package `kernels` is installed.
+_BUILT_IN = frozenset({"eager", "sdpa"})
+# A key with which transformers takes weights, or an index of them, from another file.
+_OTHER_WEIGHTS = "transformers_weights"
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 
 
@@ -49,10 +53,16 @@ def check_checkpoint(folder: str, source: str) -> None:
                 "checkpoint's own folder only, since others can run code; save it anew with `save_pretrained`"
             )
     for key, value in _implementations(config):
-        if "/" in value:
+        if value not in _BUILT_IN:
             raise ModelLoadError(
-                f"model {source!r}: its config.json has {key}={shown(value)}, which is code from the hub; take it out"
+                f"model {source!r}: its config.json has {key}={shown(value)}, which may be code from the hub; take it "
+                f"out, or say one of {', '.join(sorted(_BUILT_IN))}"
             )
+    if isinstance(config, dict) and _OTHER_WEIGHTS in config:
+        raise ModelLoadError(
+            f"model {source!r}: its config.json has {_OTHER_WEIGHTS}={shown(config[_OTHER_WEIGHTS])}; weights are "
+            f"loaded from model{_SAFE}, or from what {_INDEX} names: take it out, and rename the files"
+        )
 
 
 def _check_pickled(folder: Path, source: str) -> None:

@@ -58,8 +58,10 @@ class DeferredFork:
     @torch.inference_mode()
     def fork(self) -> Fork:
         """The fork, after all that is left to read."""
-        cache, segment = self.cache, self.segment
-        if self.tip is not None:
+        segment = self.segment
+        if self.tip is None:
+            cache = self.cache.fork()
+        else:
             while not self.ready:
                 self.tip.advance(self.waiting)
             cache, segment = self.tip.fork()

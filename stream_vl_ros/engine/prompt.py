@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -274,10 +275,15 @@ def dialogue_ids(
     return _join(tokenizer, [*stretches, *piece.stretches(question=question)])
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def _ids(tokenizer: Tokenizer, text: str, *, split: bool) -> list[int]:
     if not text:
         return []
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=split).input_ids
+    # transformers keeps `split_special_tokens` on the tokenizer, which memories are saved and loaded with elsewhere.
+    with _ONE_AT_A_TIME:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=split).input_ids
     return ids
 
 

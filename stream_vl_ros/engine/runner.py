@@ -443,7 +443,10 @@ class EngineRunner:
         return len(self._accounts.arrivals) >= self._stream.model.adapter.geometry.temporal
 
     def _decode(self, spent: float) -> None:
-        """Write tokens for this engine's share of the time, at least one; all the time while nothing else waits."""
+        """Write tokens for this engine's share of the time, at least one; all the time while nothing else waits.
+
+        Each moment that questions wait for keeps its memory. Where that is forgotten meanwhile, they are read first.
+        """
         share = self.config.decode_share
         left = spent * share / (1 - share)
         while self._answering:
@@ -451,7 +454,7 @@ class EngineRunner:
             self._answering.step()
             left -= time.perf_counter() - started
             with self._shared.changed:
-                if self._shared.closing or (self._has_work() and left <= 0):
+                if self._shared.closing or (self._has_work() and left <= 0 and not self._answering.pinning):
                     return
             self._share.offer()
 

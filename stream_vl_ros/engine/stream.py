@@ -182,7 +182,7 @@ class VideoStream(Askable):
         """Forget the frames that wait for their chunk. Returns how many."""
         count = len(self._pending)
         self._pending.clear()
-        self._tip = None
+        self._forget_waiting()
         return count
 
     def encode_chunk(self) -> ChunkReport | None:
@@ -394,7 +394,7 @@ class VideoStream(Askable):
 
     def release(self) -> None:
         """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
-        self._tip = None
+        self._forget_waiting()
         if self._keeper.active:
             self._forgetting(lambda s: s.holding(self._keeper.shed(self.cache, s.ledger)))
 
@@ -506,6 +506,12 @@ class VideoStream(Askable):
             self._visual = VisualTokens(self.model.adapter, size, pairs)
             self._prepare(self._visual, pairs)
         return self._visual
+
+    def _forget_waiting(self) -> None:
+        """What was made of waiting frames."""
+        self._tip = None
+        if self._visual is not None:
+            self._visual.forget()
 
     def _prepare(self, visual: VisualTokens, pairs: int) -> None:
         picture = np.zeros((*visual.size, 3), np.uint8)

@@ -41,6 +41,10 @@ class VisualTokens:
         """Whether this pair was looked at already."""
         return _key(pair) in self._kept
 
+    def forget(self) -> None:
+        """Keep nothing any longer; what is asked for again is made again."""
+        self._kept.clear()
+
     def patches(self, frames: Sequence[Frame], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """See `frames.to_patches`."""
         return to_patches([f.pixels for f in frames], self.size, self._adapter.geometry, self._adapter.device, dtype)

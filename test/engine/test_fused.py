@@ -19,6 +19,7 @@ from stream_vl_ros.engine.fused.graphs import StepGraphs
 from stream_vl_ros.engine.fused.language import FusedLanguage
 from stream_vl_ros.engine.fused.plan import StepPlan, split_evenly
 from stream_vl_ros.engine.fused.vision import FusedVision
+from stream_vl_ros.engine.fused.vision_graphs import VisionGraphs
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 
 HAS_CUDA = torch.cuda.is_available()
@@ -126,6 +127,19 @@ def test_nothing_is_fused_without_a_gpu(loaded):
 
 
 # --- on CUDA ------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+@pytest.mark.skipif(HAS_CUDA, reason="here graphs can be captured")
+def test_what_cannot_be_captured_runs_without_a_graph(tmp_path, caplog):
+    """There is no GPU to capture on: the tower says so once, and goes on as before."""
+    model = load_model(str(random_checkpoint(folder=tmp_path)), device="cpu", dtype="bfloat16")
+    tower = FusedVision(model.native.model.visual)
+    graphs, grid = VisionGraphs(tower, None), torch.tensor([[2, 8, 8]])
+    patches = randn(128, 1176, seed=1, like=torch.zeros((), dtype=torch.bfloat16))
+    for _ in range(4):
+        assert torch.equal(graphs(patches, grid), tower(patches, grid))
+    assert caplog.text.count("no graph for pictures of 2x8x8 patches") == 1
 
 
 def watched(model: LoadedModel, frames: int = 16, seed: int = 5) -> VideoStream:

@@ -187,3 +187,41 @@ def test_a_chunk_does_not_wait_for_a_question_that_came_before_it(loaded, video)
     alone = make(stream.model)
     watch(alone, video, 0, 3)
     assert answer.token_ids == alone.ask(QUESTION, max_new_tokens=4).token_ids
+
+
+def test_a_question_whose_reading_ran_out_of_memory_once_sees_its_video(loaded, video, monkeypatch):
+    """Nothing waits for its chunk: the fork is all there is."""
+    stream = make(loaded)
+    watch(stream, video, 0, 4)
+    expected = stream.ask(QUESTION, max_new_tokens=4)
+    read, lengths = loaded.adapter.read_text, []
+
+    def fails_once(ids, starts, cache):
+        lengths.append(cache.length)
+        if len(lengths) == 1:
+            raise torch.OutOfMemoryError("no memory, for once")
+        return read(ids, starts, cache)
+
+    monkeypatch.setattr(loaded.adapter, "read_text", fails_once)
+    with EngineRunner(stream) as runner:
+        answer = runner.ask(Question(QUESTION, max_new_tokens=4)).result(60)
+    assert answer.token_ids == expected.token_ids and lengths[1] == lengths[0] > 0
+
+
+def test_questions_that_wait_keep_no_more_than_a_second_memory(loaded):
+    """Each sees a moment of its own, and all of them are forgotten meanwhile."""
+    stream = VideoStream(loaded, StreamConfig(target_fps=0, eviction="window", budget_tokens=512))
+    pictures = np.random.default_rng(1).integers(0, 256, (8, 112, 112, 3), dtype=np.uint8)
+    with EngineRunner(stream, RunnerConfig(queue_policy="block", decode_share=0.05)) as runner:
+        for i in range(80):
+            runner.push(pictures[i % 8], i * 10**9 // 2)
+        runner.call(lambda _: None).result(60)
+        asked, most = [], 0
+        for i in range(80, 400):
+            runner.push(pictures[i % 8], i * 10**9 // 2)
+            if len(asked) < 60 and i % 4 == 0:
+                asked.append(runner.ask(Question(QUESTION, max_new_tokens=1), timeout=120))
+            most = max(most, stream.cache.pinned_bytes)
+        for future in asked:
+            future.result(120)
+    assert most <= 3 * stream.cache.memory_bytes, (most, stream.cache.memory_bytes)

@@ -89,6 +89,16 @@ def test_an_index_names_nothing_else(checkpoint, canary, file):
     assert not canary.exists()
 
 
+def test_a_configuration_names_no_other_weights(checkpoint, canary):
+    weights = load_file(checkpoint / "model.safetensors")
+    torch.save(weights | {"a": Payload(canary)}, checkpoint.parent / "weights.bin")
+    index(checkpoint, "../weights.bin")
+    (checkpoint / "model.safetensors.index.json").rename(checkpoint / "other.safetensors.index.json")
+    edit(checkpoint / "config.json", transformers_weights="other.safetensors.index.json")
+    refused(checkpoint, "config.json has transformers_weights=")
+    assert not canary.exists()
+
+
 def test_an_index_of_safetensors_is_read(checkpoint):
     (checkpoint / "model.safetensors").rename(checkpoint / "model-00001-of-00001.safetensors")
     index(checkpoint, "model-00001-of-00001.safetensors")
@@ -122,7 +132,9 @@ def test_code_of_a_checkpoint_is_never_run(checkpoint, canary, monkeypatch, trus
 
 @pytest.mark.parametrize("part", ["", "text_config", "vision_config"])
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
-@pytest.mark.parametrize("value", ["kernels-community/flash-attn3", {"": "evil/kernel"}, "paged|evil/kernel:f"])
+@pytest.mark.parametrize(
+    "value", ["kernels-community/flash-attn3", {"": "evil/kernel"}, "paged|evil/kernel:f", "flash_attention_2"]
+)
 def test_kernels_of_the_hub_are_refused(checkpoint, part, key, value):
     """They are fetched and run where the package `kernels` is installed."""
     config = json.loads((checkpoint / "config.json").read_text())

@@ -59,15 +59,11 @@ class FusedModel:
             self.language.read(embeds[None], positions[:, None].to(embeds.device), cache)
 
     def prepare(self, patches: Tensor, grid: Tensor, tokens: Sequence[int], cache: KVCache) -> None:
-        """As `ModelAdapter.prepare`. Where memory is short nothing is made ahead."""
-        if self.vision is None:
-            return
-        try:
+        """As `ModelAdapter.prepare`. What there is no memory for runs without a graph."""
+        if self.vision is not None:
             self.vision.prepare(patches, grid)
-            for count in tokens:
-                self._reads.prepare(count, cache)
-        except torch.OutOfMemoryError as error:
-            log.warning("too little memory to prepare for this video: %s", str(error).splitlines()[0])
+        for count in tokens:
+            self._reads.prepare(count, cache)
 
     def warm_up(self, cache: KVCache) -> None:
         """See `StepGraphs.warm_up`."""

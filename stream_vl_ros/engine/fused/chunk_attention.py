@@ -71,6 +71,7 @@ def _chunk_kernel(
         total = tl.where(mine, past + fresh, length)
         end = tl.where(mine, past + tl.minimum(fresh, (tile + 1) * BLOCK_M), length)
         clear = tl.where(mine, past + tile * BLOCK_M + 1, length)
+        clear = tl.minimum(clear, end)  # a tile of nothing but padding
         past = tl.where(mine, past, length)
         stride = tl.multiple_of(tl.where(mine, tl.load(own + 1), tl.load(entry + 1)), 16)
         k_start = tl.where(mine, tl.load(own + 2 + 2 * layer), tl.load(entry + 2 + 2 * layer))

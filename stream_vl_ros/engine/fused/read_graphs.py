@@ -21,8 +21,8 @@ from stream_vl_ros.engine.fused.recent import Recent
 
 log = logging.getLogger(__name__)
 
-# Whole chunks, one that did not fill up, and pieces of waiting frames.
-_GRAPHS = 3
+# Of several cameras: whole chunks, one that did not fill up, and pieces of waiting frames.
+_GRAPHS = 12
 # A graph serves what is smaller than it by up to this part.
 _SPARE = 1 / 16
 
@@ -50,6 +50,10 @@ class ReadGraph:
         )
         self._attention = TableAttention(tokens, language.heads, language.kv_heads, language.dim, self._table.views)
         self._graph: torch.cuda.CUDAGraph | None = None
+
+    @property
+    def captured(self) -> bool:
+        return self._graph is not None
 
     def run(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> bool:
         """Read at most as many tokens on top of `cache`. False, with nothing done, if that lies in too many places.
@@ -109,19 +113,32 @@ class ReadGraphs:
         if cache.rows != 1 or not self._can_read(tokens):
             return False
         fitting = [n for n in self._graphs if tokens <= n <= tokens * (1 + _SPARE)]
-        graph = self._graphs.get(min(fitting, default=tokens), self._made)
-        return graph is not None and graph.run(embeds, positions, cache)
+        if cache.shared and not fitting:
+            return False  # small pictures that wait: of any number, and not worth a graph each
+        return self._run(min(fitting, default=tokens), embeds, positions, cache, now=False)
 
     def prepare(self, tokens: int, cache: KVCache) -> None:
         """Make the graph for so many tokens before they come. `cache` is as it was afterwards."""
         if tokens in self._graphs or not self._can_read(tokens):
             return
-        graph = self._graphs.get(tokens, self._made, now=True)
-        assert graph is not None
-        width = self._language.layers[0].norm
+        norm = self._language.layers[0].norm
         room, length = cache if cache.has_room(tokens) else KVCache(cache.shape), cache.length
-        graph.run(width.new_zeros(tokens, width.shape[0]), torch.zeros(3, tokens, dtype=torch.int64), room)
+        positions = torch.zeros(3, tokens, dtype=torch.int64)
+        self._run(tokens, norm.new_zeros(tokens, norm.shape[0]), positions, room, now=True)
         cache.truncate(length)
+
+    def _run(self, key: int, embeds: Tensor, positions: Tensor, cache: KVCache, *, now: bool) -> bool:
+        graph = self._graphs.get(key, self._made, now=now)
+        if graph is None:
+            return False
+        try:
+            return graph.run(embeds, positions, cache)
+        except RuntimeError as error:  # memory ran out, above all
+            if graph.captured:
+                raise
+            log.warning("no graph for reading %d tokens: %s", key, str(error).splitlines()[0])
+            self._graphs.give_up(key)
+            return False
 
     def _can_read(self, tokens: int) -> bool:
         return tokens >= LEAST_TOKENS and self._language.layers[0].norm.dtype in (torch.float16, torch.bfloat16)

@@ -20,14 +20,14 @@ class Recent(Generic[K, V]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: dict[K, V] = {}
+        self._kept: dict[K, V | None] = {}
         self._seen: dict[K, None] = {}
 
     def __iter__(self) -> Iterator[K]:
         return iter(self._kept)
 
     def get(self, key: K, make: Callable[[K], V], *, now: bool = False) -> V | None:
-        """The value of a key; None if it comes for the first time, unless it is to be made `now`."""
+        """The value of a key; None if it comes for the first time, unless it is to be made `now`, or was given up."""
         if key in self._kept:
             self._kept[key] = self._kept.pop(key)  # the one used last is the last to go
             return self._kept[key]
@@ -40,3 +40,7 @@ class Recent(Generic[K, V]):
             self._kept.pop(next(iter(self._kept)))
         self._kept[key] = make(key)
         return self._kept[key]
+
+    def give_up(self, key: K) -> None:
+        """Do without a value for this key, as long as it is among those that were used last."""
+        self._kept[key] = None

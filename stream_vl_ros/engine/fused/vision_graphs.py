@@ -13,8 +13,8 @@ from stream_vl_ros.engine.fused.vision import FusedVision
 
 log = logging.getLogger(__name__)
 
-# Whole chunks and one that did not fill up, or pairs of two sizes.
-_GRAPHS = 2
+# Pictures of several cameras; of small ones, chunks that did not fill up as well.
+_GRAPHS = 8
 
 
 class VisionGraph:
@@ -55,4 +55,9 @@ class VisionGraphs:
         if self._vision.dtype not in (torch.float16, torch.bfloat16):
             return None
         key = tuple(grid.flatten().tolist())
-        return self._graphs.get(key, lambda _: VisionGraph(self._vision, patches, grid, self._pool), now=now)
+        try:
+            return self._graphs.get(key, lambda _: VisionGraph(self._vision, patches, grid, self._pool), now=now)
+        except RuntimeError as error:  # memory ran out, above all
+            log.warning("no graph for pictures of %s patches: %s", "x".join(map(str, key)), str(error).splitlines()[0])
+            self._graphs.give_up(key)
+            return None

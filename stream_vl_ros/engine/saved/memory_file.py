@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -107,7 +108,9 @@ def write(moment: StreamMoment, folder: str | os.PathLike[str], turn: Turn = at_
             except BaseException:
                 place.remove(held, name)
                 raise
-            os.fsync(held)
+            # It is in place. Whether the folder itself is on the disk already cannot be made sure of everywhere.
+            with contextlib.suppress(OSError):
+                os.fsync(held)
             place.clear(held, keep=name)
     cache, state = moment.snapshot.cache, moment.snapshot.state
     done = SavedMemory(path, cache.length, state.frames, size + len(text), time.perf_counter() - started)
@@ -153,6 +156,9 @@ def read(
 
 def _clear_crashed(held: int) -> None:
     """Remove what saves left that never came to their end, if it is known what is not."""
+    if place.JSON not in os.listdir(held):  # none ever did
+        place.clear(held, keep="")
+        return
     try:
         keep = opened(place.read_json(held)).text("tensors")
     except SavedMemoryError:
