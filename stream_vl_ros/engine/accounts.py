@@ -108,7 +108,7 @@ class Accounts:
         if active < limit:
             return
         now = time.monotonic()
-        seconds = self._place_times.until_free([now - r.asked_at for r in self._open], active - limit + 1)
+        seconds = self._place_times.promise(now, [now - r.asked_at for r in self._open], active - limit + 1)
         if seconds is None:
             hint = "none has ended yet, so nobody knows when a place will be free; ask again later"
         else:

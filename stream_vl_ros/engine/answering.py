@@ -79,7 +79,7 @@ class Answering:
             if request.dialogue:
                 history = (*self._dialogues.history(request.dialogue), *request.question.history)
                 request.question = replace(request.question, history=history)
-            request.deferred = self._stream.defer()
+            request.deferred = with_room(self._stream.defer, self._make_room, self._numbers)
         except Exception as error:
             self.fail(request, error)
             return

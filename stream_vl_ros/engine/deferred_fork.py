@@ -58,8 +58,10 @@ class DeferredFork:
     @torch.inference_mode()
     def fork(self) -> Fork:
         """The fork, after all that is left to read."""
-        cache, segment = self.cache, self.segment
-        if self.tip is not None:
+        if self.tip is None:
+            # Not the cache itself: whoever fails on the fork gives it up, and is tried once more.
+            cache, segment = self.cache.fork(), self.segment
+        else:
             while not self.ready:
                 self.tip.advance(self.waiting)
             cache, segment = self.tip.fork()

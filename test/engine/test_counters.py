@@ -88,18 +88,38 @@ def test_why_a_question_was_refused(error, reason):
     assert copy.refused == 1
 
 
-def test_when_a_place_is_free():
+def times_of(*seconds: float) -> PlaceTimes:
     times = PlaceTimes()
-    assert times.until_free([0.0] * 4) is None
-    times.add(2.0)
-    times.add(4.0)
-    assert times.until_free([0.5] * 4) == 2.5, "those that came together end together"
-    assert times.until_free([2.9, 2.0, 1.0]) == 1.0, "those that came one by one end one by one"
-    assert times.until_free([60.0, 60.0]) == 1.5, "longer than ever before: at some moment of the mean time"
-    assert times.until_free([2.0, 1.0, 0.0], 2) == 2.0
-    for _ in range(100):
-        times.add(1.0)
-    assert times.until_free([0.0]) == 1.0, "the last ones count"
+    for s in seconds:
+        times.add(s)
+    return times
+
+
+@pytest.mark.parametrize(
+    ("ages", "ends", "seconds"),
+    [
+        ([0.5] * 4, 1, 2.5),  # those that came together end together
+        ([2.9, 2.0, 1.0], 1, 1.0),  # those that came one by one end one by one
+        ([60.0, 60.0], 1, 1.5),  # longer than ever before: at some moment of the mean time
+        ([2.0, 1.0, 0.0], 2, 2.0),
+    ],
+)
+def test_when_a_place_is_free(ages, ends, seconds):
+    assert times_of(2.0, 4.0).promise(0.0, ages, ends) == seconds
+
+
+def test_nothing_is_known_before_a_question_has_ended():
+    assert PlaceTimes().promise(0.0, [0.0] * 4) is None
+    assert times_of(*[9.0] * 10, *[1.0] * 32).promise(0.0, [0.0]) == 1.0, "the last ones count"
+
+
+def test_those_who_were_told_before_come_first():
+    times = times_of(4.0)
+    ages = [3.9, 2.9, 1.9, 0.9]
+    assert [times.promise(0.0, ages) for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+    assert [times.promise(0.0, ages) for _ in range(100)][-1] == 5.0, "as many as there are places, at the most"
+    assert times.promise(4.5, ages) == 5.0
+    assert times.promise(60.0, ages) == 1.0, "all of them were here"
 
 
 def test_chunk_times():
