@@ -40,6 +40,7 @@ class Answering:
         ended: Callable[[Request, Finish | Exception], None],
         make_room: Callable[[], object],
         numbers: Callable[[], str],
+        problem: Callable[[str], None],
     ) -> None:
         """Nothing is being answered yet.
 
@@ -50,6 +51,7 @@ class Answering:
             ended: is told how a request ended.
             make_room: called when memory ran out, before what failed is tried once more.
             numbers: who holds how much memory, in words.
+            problem: is told what went wrong besides the answers.
         """
         self._stream = stream
         self._dialogues = dialogues
@@ -57,6 +59,7 @@ class Answering:
         self._ended = ended
         self._make_room = make_room
         self._numbers = numbers
+        self._problem = problem
         self._batch = DecodeBatch(stream.model, make_room, numbers)
         self._opening: deque[Request] = deque()  # whose frames and question are still to be read
         self._active: list[Request] = []  # whose answers are being written
@@ -146,7 +149,7 @@ class Answering:
             log.error("question %r failed", request.question.text[:80], exc_info=error)
             error = RequestError(f"the engine could not answer: {type(error).__name__}: {error}")
         # What is counted is what the caller gets: one who gave up a moment ago gets neither answer nor error.
-        wanted = request.future.set_running_or_notify_cancel()
+        wanted = _claimed(request)
         self._retire(request, error if wanted else Finish.CANCELLED)
         if wanted:
             request.future.set_exception(error)
@@ -197,15 +200,25 @@ class Answering:
         except Exception as error:  # a tokenizer that cannot write what the model said
             self.fail(request, error)
             return
-        if not request.future.set_running_or_notify_cancel():  # its caller gave up during the last step
+        if not _claimed(request):  # its caller gave up during the last step
             self._retire(request, Finish.CANCELLED)
             return
         if request.remember and answer.complete:
             answer = replace(answer, remembered=self._remember(request, answer))
         if request.dialogue and answer.complete and not answer.remembered:
-            self._dialogues.append(request.dialogue, Turn(request.question.text, answer.text))
+            self._continue_dialogue(request, answer)
         self._retire(request, answer.finish)
         request.future.set_result(answer)
+
+    def _continue_dialogue(self, request: Request, answer: Answer) -> None:
+        try:
+            self._dialogues.append(request.dialogue, Turn(request.question.text, answer.text))
+        except Exception as error:  # the answer is there all the same
+            log.exception("a turn could not become part of dialogue %r", request.dialogue[:80])
+            self._problem(
+                f"a turn could not become part of dialogue {request.dialogue[:80]!r}: {type(error).__name__}: {error}; "
+                "the dialogue goes on without it"
+            )
 
     def _retire(self, request: Request, end: Finish | Exception) -> None:
         for waiting in (self._opening, self._active):
@@ -215,6 +228,11 @@ class Answering:
         if request.generation is not None and request.generation in self._batch:
             self._batch.remove(request.generation)
         self._ended(request, end)
+
+
+def _claimed(request: Request) -> bool:
+    """Whether its caller still waits; one that does cannot give up any more."""
+    return request.future.running() or request.future.set_running_or_notify_cancel()
 
 
 def closed_error() -> EngineClosedError:

@@ -86,6 +86,7 @@ class EngineRunner:
             ended=self._accounts.ended,
             make_room=self._make_room,
             numbers=self._memory_in_words,
+            problem=self._accounts.problem,
         )
         self._memories = Memories()
         self._watching = Watching(

@@ -37,12 +37,16 @@ class Engine:
         for _ in range(frames):
             self.runner.push(self.scene[self.shown % len(self.scene)], self.shown * SECOND // 2)
             self.shown += 1
-        end = time.monotonic() + 20
-        while (status := self.runner.status()).frames.waiting:
-            assert time.monotonic() < end, status
-            time.sleep(0.005)
+        self.wait(lambda: not self.runner.status().frames.waiting)
+        status = self.runner.status()
         assert status.frames.balanced
         return status
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.runner.status()
+            time.sleep(0.005)
 
     def ask(self, **settings: Any) -> str:
         return self.runner.ask(QUESTION, **settings).result(20).text
