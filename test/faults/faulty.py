@@ -30,12 +30,12 @@ class Engine:
 
     def __init__(self, runner: EngineRunner, scene: np.ndarray) -> None:
         self.runner, self.scene = runner, scene
-        self.shown = 0
+        self.shown, self.origin = 0, 0
 
     def show(self, frames: int = CHUNK) -> RunnerStatus:
         """The next frames of the scene; the status once each has its place."""
         for _ in range(frames):
-            self.runner.push(self.scene[self.shown % len(self.scene)], self.shown * SECOND // 2)
+            self.runner.push(self.scene[self.shown % len(self.scene)], self.origin + self.shown * SECOND // 2)
             self.shown += 1
         self.wait(lambda: not self.runner.status().frames.waiting)
         status = self.runner.status()
