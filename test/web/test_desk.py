@@ -234,6 +234,9 @@ def test_a_problem_is_news_for_a_while():
     assert world.node["sentence"] == "a frame was dropped"
     world.later(4)
     assert world.node["sentence"] == "" and world.board["stream/"]["message"] == "a frame was dropped"
+    world.status(message="a frame was dropped", questions_refused=1, refuse_reasons=["busy"], refuse_counts=[1])
+    assert world.node["sentence"] == "", "a question that was refused is no news of a frame"
+    assert world.board["stream/"]["refusals"] == [["busy", 1]]
     world.status(message="a frame was dropped", frames_dropped=6)
     assert world.node["sentence"] == "a frame was dropped"
 
