@@ -36,15 +36,45 @@ class FrameError(StreamVLError, ValueError):
 
 
 class RequestError(StreamVLError):
-    """A question was accepted but could not be answered."""
+    """A question could not be answered.
+
+    Attributes:
+        reason: one word for counters.
+    """
+
+    reason = "engine_error"
+
+
+class BusyError(RequestError):
+    """Too many questions wait already.
+
+    Attributes:
+        retry_after: seconds until a place is probably free; None if nothing is known of that yet.
+    """
+
+    reason = "busy"
+
+    def __init__(self, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TimedOutError(RequestError):
+    """The deadline of a question passed before anything was written."""
+
+    reason = "timed_out"
 
 
 class NoVideoError(RequestError):
     """A question came before the first frame."""
 
+    reason = "no_video"
+
 
 class EngineClosedError(RequestError):
     """The engine was shut down before it could answer."""
+
+    reason = "shutdown"
 
 
 class CacheError(StreamVLError):
@@ -78,6 +108,8 @@ class WebError(StreamVLError):
 
 class MemoryFullError(RequestError):
     """Memory ran out, and making room did not help."""
+
+    reason = "out_of_memory"
 
 
 class ReportError(StreamVLError):

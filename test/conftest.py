@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Those that count go first: under a cap, what earlier tests have freed is there besides.
     """
     for item in items:
-        talks = {"ros_domain_id", "web_domain_id"} & set(getattr(item, "fixturenames", ()))
+        talks = {"ros_domain_id", "web_domain_id", "private_domain_id"} & set(getattr(item, "fixturenames", ()))
         if talks or item.get_closest_marker("counts"):
             item.add_marker("alone")
     items.sort(key=lambda item: item.get_closest_marker("counts") is None)
@@ -80,6 +80,13 @@ def ros_domain_id() -> Iterator[int]:
 @pytest.fixture(scope="session")
 def web_domain_id() -> Iterator[int]:
     """Another one: the live page's node and recording go on from test to test, and must not be seen by others."""
+    with _domain() as domain:
+        yield domain
+
+
+@pytest.fixture
+def private_domain_id() -> Iterator[int]:
+    """One of a single test, which may leave processes behind that others take for alive."""
     with _domain() as domain:
         yield domain
 

@@ -79,6 +79,10 @@ class Child:
             self._process.stdin.flush()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """None while it runs. Once it is set, all its events are in the queue."""
         code = self._process.poll()

@@ -6,20 +6,24 @@ import logging
 import time
 from collections import deque
 
-from stream_vl_ros.engine.counters import ChunkTimes, QuestionCounters
+from stream_vl_ros.engine.answer import Finish
+from stream_vl_ros.engine.counters import ChunkTimes
 from stream_vl_ros.engine.memory.ledger import Evicted
-from stream_vl_ros.engine.runner_state import Incoming, RunnerStatus, Shared
+from stream_vl_ros.engine.place_times import PlaceTimes
+from stream_vl_ros.engine.runner_state import Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.stream_records import Offered
+from stream_vl_ros.errors import BusyError
 from stream_vl_ros.throttle import ThrottledLog
 
 log = logging.getLogger(__name__)
 
 
 class Accounts:
-    """Keeps `Shared`'s counters. Every frame that was received is in exactly one place at any moment.
+    """Keeps `Shared`'s counters. Every frame and every question that came is in exactly one place at any moment.
 
-    Methods take the lock themselves, but for `drop` and `drop_oldest`, which are called under it.
+    Methods take the lock themselves, but for `drop`, `drop_oldest`, `asked`, `turned_away` and `check_room`, which are
+    called under it.
 
     Attributes:
         arrivals: when the frames that wait for their chunk arrived, by `time.monotonic`; the engine's thread alone.
@@ -35,6 +39,8 @@ class Accounts:
         self._throttled = ThrottledLog(log)
         self._jump_log = ThrottledLog(log, period=1.0)  # two cameras with two clocks on one topic jump all the time
         self._facts, self._jumps = self._stream_facts(), stream.jumps
+        self._open: dict[Request, None] = {}  # the questions that hold a place, the oldest first
+        self._place_times = PlaceTimes()
 
     # --- frames ---------------------------------------------------------------------------------------------
 
@@ -103,6 +109,42 @@ class Accounts:
             self._shared.frames.pending += waiting
             self.arrivals.extend([time.monotonic()] * waiting)
 
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def check_room(self, limit: int) -> None:
+        """Raise `BusyError` if no more than `limit` questions may be waiting or being answered, and they are."""
+        active = self._shared.questions.active
+        if active < limit:
+            return
+        now = time.monotonic()
+        seconds = self._place_times.promise(now, [now - r.asked_at for r in self._open], active - limit + 1)
+        if seconds is None:
+            hint = "none has ended yet, so nobody knows when a place will be free; ask again later"
+        else:
+            hint = f"by the time that recent ones took, a place is free in about {seconds:.1f} s; ask again then"
+        raise BusyError(
+            f"busy: {active} questions are waiting or being answered and max_questions is {limit}; {hint}", seconds
+        )
+
+    def asked(self, request: Request) -> None:
+        """A question came, and has a place."""
+        self._shared.questions.asked += 1
+        self._shared.questions.active += 1
+        self._open[request] = None
+
+    def turned_away(self, error: Exception) -> None:
+        """A question came, and got no place."""
+        self._shared.questions.asked += 1
+        self._shared.questions.count(error)
+
+    def ended(self, request: Request, end: Finish | Exception) -> None:
+        """A question that had a place came to its end."""
+        with self._shared.changed:
+            self._shared.questions.active -= 1
+            self._shared.questions.count(end)
+            del self._open[request]
+            self._place_times.add(time.monotonic() - request.asked_at)
+
     # --- the rest -------------------------------------------------------------------------------------------
 
     def chunk(self, seconds: float) -> None:
@@ -115,14 +157,6 @@ class Accounts:
         with self._shared.changed:
             self._shared.watch_times.add(seconds)
 
-    def ended(self, answered: bool) -> None:
-        """A question came to its end."""
-        with self._shared.changed:
-            if answered:
-                self._shared.questions.answered += 1
-            else:
-                self._shared.questions.failed += 1
-
     def problem(self, message: str) -> None:
         """What went wrong last, in words; empty when that is over."""
         with self._shared.changed:
@@ -132,10 +166,10 @@ class Accounts:
         """Counters and sizes, all of the same moment."""
         shared = self._shared
         with shared.changed:
-            q, c, w = shared.questions, shared.chunks, shared.watch_times
+            c, w = shared.chunks, shared.watch_times
             return RunnerStatus(
                 shared.frames.copy(),
-                QuestionCounters(q.asked, q.answered, q.failed),
+                shared.questions.copy(),
                 ChunkTimes(c.count, c.last, c.total),
                 *self._facts,
                 shared.problem,

@@ -18,7 +18,7 @@ from stream_vl_ros.engine.out_of_memory import with_room
 from stream_vl_ros.engine.question import Turn
 from stream_vl_ros.engine.runner_state import Request
 from stream_vl_ros.engine.stream import VideoStream
-from stream_vl_ros.errors import EngineClosedError, RequestError, StreamVLError
+from stream_vl_ros.errors import EngineClosedError, RequestError, StreamVLError, TimedOutError
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,10 @@ class Answering:
         dialogues: Dialogues,
         *,
         remember: Callable[[Request, Answer], bool],
-        ended: Callable[[bool], None],
+        ended: Callable[[Request, Finish | Exception], None],
         make_room: Callable[[], object],
         numbers: Callable[[], str],
+        problem: Callable[[str], None],
     ) -> None:
         """Nothing is being answered yet.
 
@@ -47,9 +48,10 @@ class Answering:
             stream: what the questions are about.
             dialogues: where finished turns go that belong to one.
             remember: makes a turn part of the stream.
-            ended: is told whether a request was answered.
+            ended: is told how a request ended.
             make_room: called when memory ran out, before what failed is tried once more.
             numbers: who holds how much memory, in words.
+            problem: is told what went wrong besides the answers.
         """
         self._stream = stream
         self._dialogues = dialogues
@@ -57,6 +59,7 @@ class Answering:
         self._ended = ended
         self._make_room = make_room
         self._numbers = numbers
+        self._problem = problem
         self._batch = DecodeBatch(stream.model, make_room, numbers)
         self._opening: deque[Request] = deque()  # whose frames and question are still to be read
         self._active: list[Request] = []  # whose answers are being written
@@ -85,7 +88,7 @@ class Answering:
             if request.dialogue:
                 history = (*self._dialogues.history(request.dialogue), *request.question.history)
                 request.question = replace(request.question, history=history)
-            request.deferred = self._stream.defer()
+            request.deferred = with_room(self._stream.defer, self._make_room, self._numbers)
         except Exception as error:
             self.fail(request, error)
             return
@@ -151,8 +154,11 @@ class Answering:
         if not isinstance(error, StreamVLError):
             log.error("question %r failed", request.question.text[:80], exc_info=error)
             error = RequestError(f"the engine could not answer: {type(error).__name__}: {error}")
-        self._retire(request, answered=False)
-        reject(request.future, error)
+        # What is counted is what the caller gets: one who gave up a moment ago gets neither answer nor error.
+        wanted = _claimed(request)
+        self._retire(request, error if wanted else Finish.CANCELLED)
+        if wanted:
+            request.future.set_exception(error)
 
     def close(self) -> None:
         """End all requests without an answer."""
@@ -165,7 +171,7 @@ class Answering:
         if request.future.cancelled():
             if generation is not None:
                 generation.stop(Finish.CANCELLED)
-            self._retire(request, answered=False)
+            self._retire(request, Finish.CANCELLED)
             # Tells those who wait for the future that it is over.
             request.future.set_running_or_notify_cancel()
             return False
@@ -173,7 +179,7 @@ class Answering:
             return True
         if generation is None:
             waited = time.monotonic() - request.asked_at
-            self.fail(request, RequestError(f"timed out after {waited:.1f} s, unread; allow more time (timeout)"))
+            self.fail(request, TimedOutError(f"timed out after {waited:.1f} s, unread; allow more time (timeout)"))
             return False
         generation.stop(Finish.TIMEOUT)
         self._go_on(request)
@@ -200,21 +206,39 @@ class Answering:
         except Exception as error:  # a tokenizer that cannot write what the model said
             self.fail(request, error)
             return
+        if not _claimed(request):  # its caller gave up during the last step
+            self._retire(request, Finish.CANCELLED)
+            return
         if request.remember and answer.complete:
             answer = replace(answer, remembered=self._remember(request, answer))
         if request.dialogue and answer.complete and not answer.remembered:
-            self._dialogues.append(request.dialogue, Turn(request.question.text, answer.text))
-        self._retire(request, answered=answer.complete)
-        fulfil(request.future, lambda: answer)
+            self._continue_dialogue(request, answer)
+        self._retire(request, answer.finish)
+        request.future.set_result(answer)
 
-    def _retire(self, request: Request, *, answered: bool) -> None:
+    def _continue_dialogue(self, request: Request, answer: Answer) -> None:
+        try:
+            self._dialogues.append(request.dialogue, Turn(request.question.text, answer.text))
+        except Exception as error:  # the answer is there all the same
+            log.exception("a turn could not become part of dialogue %r", request.dialogue[:80])
+            self._problem(
+                f"a turn could not become part of dialogue {request.dialogue[:80]!r}: {type(error).__name__}: {error}; "
+                "the dialogue goes on without it"
+            )
+
+    def _retire(self, request: Request, end: Finish | Exception) -> None:
         for waiting in (self._opening, self._active):
             if request in waiting:
                 waiting.remove(request)
         request.deferred = None
         if request.generation is not None and request.generation in self._batch:
             self._batch.remove(request.generation)
-        self._ended(answered)
+        self._ended(request, end)
+
+
+def _claimed(request: Request) -> bool:
+    """Whether its caller still waits; one that does cannot give up any more."""
+    return request.future.running() or request.future.set_running_or_notify_cancel()
 
 
 def closed_error() -> EngineClosedError:

@@ -1,9 +1,12 @@
-"""Accounting: every frame that came in is in exactly one place."""
+"""Accounting: every frame and every question that came in is in exactly one place."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+
+from stream_vl_ros.engine.answer import Finish
+from stream_vl_ros.errors import ConfigError, PromptError, RequestError, TimedOutError
 
 
 @dataclass(slots=True)
@@ -49,15 +52,55 @@ class FrameCounters:
 
 @dataclass(slots=True)
 class QuestionCounters:
-    """What became of the questions: asked = answered + failed + active."""
+    """What became of the questions. Each end is counted on its own, so that a lost question shows as a broken sum.
+
+    Attributes:
+        asked: questions that came, refused ones included.
+        active: waiting or being answered.
+        answered: to their end.
+        cancelled: given up by their callers.
+        timed_out: cut off by their deadline, with or without a beginning of an answer.
+        refusals: not answered, by reason.
+    """
 
     asked: int = 0
+    active: int = 0
     answered: int = 0
-    failed: int = 0
+    cancelled: int = 0
+    timed_out: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
 
     @property
-    def active(self) -> int:
-        return self.asked - self.answered - self.failed
+    def refused(self) -> int:
+        return self.refusals.total()
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every question is in one place."""
+        return self.asked == self.active + self.answered + self.cancelled + self.timed_out + self.refused
+
+    def count(self, end: Finish | Exception) -> None:
+        """A question ended: with an answer that ended for this reason, or without one."""
+        if end is Finish.CANCELLED:
+            self.cancelled += 1
+        elif end is Finish.TIMEOUT or isinstance(end, TimedOutError):
+            self.timed_out += 1
+        elif isinstance(end, Exception):
+            self.refusals[refusal_reason(end)] += 1
+        else:
+            self.answered += 1
+
+    def copy(self) -> QuestionCounters:
+        return QuestionCounters(
+            self.asked, self.active, self.answered, self.cancelled, self.timed_out, Counter(self.refusals)
+        )
+
+
+def refusal_reason(error: Exception) -> str:
+    """Why a question was not answered, in one word."""
+    if isinstance(error, RequestError):
+        return error.reason
+    return "bad_question" if isinstance(error, (PromptError, ConfigError)) else "engine_error"
 
 
 @dataclass(slots=True)

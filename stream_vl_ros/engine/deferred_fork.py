@@ -58,9 +58,9 @@ class DeferredFork:
     @torch.inference_mode()
     def fork(self) -> Fork:
         """The fork, after all that is left to read."""
-        segment = self.segment
         if self.tip is None:
-            cache = self.cache.fork()
+            # Not the cache itself: whoever fails on the fork gives it up, and is tried once more.
+            cache, segment = self.cache.fork(), self.segment
         else:
             while not self.ready:
                 self.tip.advance(self.waiting)

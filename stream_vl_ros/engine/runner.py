@@ -39,7 +39,7 @@ from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.engine.watch import Watch
 from stream_vl_ros.engine.watches import Watches, WatchReport
 from stream_vl_ros.engine.watching import Watching
-from stream_vl_ros.errors import EngineClosedError, FrameError, MemoryFullError, RequestError
+from stream_vl_ros.errors import EngineClosedError, FrameError, MemoryFullError, RequestError, StreamVLError
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class EngineRunner:
             ended=self._accounts.ended,
             make_room=self._make_room,
             numbers=self._memory_in_words,
+            problem=self._accounts.problem,
         )
         self._memories = Memories()
         self._watching = Watching(
@@ -171,23 +172,28 @@ class EngineRunner:
                 text. It must return at once; if it raises, this request fails.
 
         Raises:
-            RequestError: if too many questions wait already.
+            BusyError: if too many questions wait already; it says when a place is probably free.
             EngineClosedError: after `close`.
         """
         now = time.monotonic()
         request = Request(question, remember, Future(), now, now + timeout, dialogue, on_text)
         shared = self._shared
         with shared.changed:
-            self._check_open()
-            if shared.questions.active >= self.config.max_questions:
-                raise RequestError(
-                    f"busy: {shared.questions.active} questions are waiting or being answered and max_questions is "
-                    f"{self.config.max_questions}; ask again later"
-                )
-            shared.questions.asked += 1
+            try:
+                self._check_open()
+                self._accounts.check_room(self.config.max_questions)
+            except RequestError as error:
+                self._accounts.turned_away(error)
+                raise
+            self._accounts.asked(request)
             shared.queue.append(request)
             shared.changed.notify_all()
         return request.future
+
+    def refuse(self, error: StreamVLError) -> None:
+        """Count a question that could not even be asked."""
+        with self._shared.changed:
+            self._accounts.turned_away(error)
 
     def call(self, action: Callable[[VideoStream], T], *, reason: str = "reset") -> Future[T]:
         """Run something on the engine thread, in its turn in the queue.

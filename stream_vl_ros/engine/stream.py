@@ -490,12 +490,12 @@ class VideoStream(Askable):
         chunk, length = self._pending[:count], self.cache.length
         self._tip = None
         try:
-            read = self._reader.video(chunk, self._looks(), self._state, self.cache)
+            state = self._reader.video(chunk, self._looks(), self._state, self.cache).onto(self._state, chunk)
         except BaseException:
             self.cache.truncate(length)
             raise
         del self._pending[:count]
-        self._state = read.onto(self._state, chunk)
+        self._state = state
 
     def _looks(self) -> VisualTokens:
         """Visual tokens of pictures of the present size. The first time, what chunks of them need is made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +14,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from stream_vl_ros.action import AskStream
-from stream_vl_ros.errors import StreamVLError
+from stream_vl_ros.errors import RequestError, StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.ros.awaiting import awaitable
 from stream_vl_ros.ros.handover import Handover
@@ -73,13 +74,13 @@ class Asking:
         self._action.destroy()
 
     async def _on_ask(self, request: Ask.Request, response: Ask.Response) -> Ask.Response:
-        await self._answer(request, response, None)
+        await self._answered(request, response, None)
         await self._pace.turn()
         return response
 
     async def _on_goal(self, goal: ServerGoalHandle) -> AskStream.Result:
         result = AskStream.Result()
-        await self._answer(goal.request, result, goal)
+        await self._answered(goal.request, result, goal)
         self._written.drain()
         if goal.is_cancel_requested:
             goal.canceled()
@@ -94,6 +95,16 @@ class Asking:
         for future in self._running.get(_id(goal), ()):
             future.cancel()
         return CancelResponse.ACCEPT
+
+    async def _answered(self, request: Asked, response: Answered, goal: ServerGoalHandle | None) -> None:
+        """`_answer`, and if that breaks a response all the same: its caller would wait for ever."""
+        try:
+            await self._answer(request, response, goal)
+        except Exception as error:
+            self._node.get_logger().error(f"question {request.question[:80]!r}:\n{traceback.format_exc()}")
+            if not response.success:
+                reason = f"{type(error).__name__}: {error}"
+                refuse(response, RequestError(f"the node could not answer: {reason}; its log says where"))
 
     async def _answer(self, request: Asked, response: Answered, goal: ServerGoalHandle | None) -> None:
         """Fill in the response, and publish the answers."""

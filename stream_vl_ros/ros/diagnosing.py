@@ -38,9 +38,12 @@ _ENGINE = (
     "chunks",
     "last_chunk_time",
     "mean_chunk_time",
+    "questions_asked",
     "questions_active",
     "questions_answered",
-    "questions_failed",
+    "questions_cancelled",
+    "questions_refused",
+    "questions_timed_out",
     "watches",
     "last_watch_time",
 )
@@ -116,12 +119,13 @@ class Health:
     """Whether what went wrong last is still news."""
 
     def __init__(self) -> None:
-        self._lost = (0, 0, "")  # frames and questions that were lost so far, and the last problem
+        self._lost = (0, "")  # frames that were lost so far, and the last problem
         self._worse_at = -_FRESH
 
     def update(self, status: StreamStatus, problem: str) -> None:
         """Take note of a status and of the last problem, if there was one."""
-        lost = (status.frames_dropped, status.questions_failed, problem)
+        # Not questions: why one was refused is told to its caller, and is no problem of the engine's.
+        lost = (status.frames_dropped, problem)
         if problem and lost != self._lost:
             self._worse_at = time.monotonic()
         self._lost = lost
@@ -129,7 +133,7 @@ class Health:
     @property
     def problem(self) -> str:
         """The last problem; empty if there was none."""
-        return self._lost[2]
+        return self._lost[1]
 
     @property
     def fresh(self) -> bool:
@@ -168,6 +172,8 @@ def engine_status(status: StreamStatus, health: Health) -> DiagnosticStatus:
     else:
         level, words = DiagnosticStatus.WARN, status.state
     values = _values(status, _ENGINE)
+    refusals = zip(status.refuse_reasons, status.refuse_counts, strict=True)
+    values += [KeyValue(key=f"refused: {reason}", value=str(count)) for reason, count in refusals]
     values.append(KeyValue(key="cache_mib", value=f"{status.cache_bytes / MIB:.1f}"))
     return DiagnosticStatus(level=level, message=words, hardware_id=status.device, values=values)
 

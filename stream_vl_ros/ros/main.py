@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import traceback
 from collections.abc import Sequence
 
 import rclpy
@@ -15,6 +16,9 @@ from stream_vl_ros.leaving import leave
 from stream_vl_ros.ros.node import NODE_NAME, StreamVLNode
 
 _RclError = rclpy_implementation.RCLError
+
+# Seconds after an error: one that comes again and again must not fill the log.
+_REST = 0.1
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -50,6 +54,7 @@ def run() -> None:
 
 
 def _spin(executor: SingleThreadedExecutor, node: StreamVLNode) -> None:
+    told: set[tuple[type, str]] = set()
     while rclpy.ok():
         try:
             executor.spin()
@@ -59,7 +64,17 @@ def _spin(executor: SingleThreadedExecutor, node: StreamVLNode) -> None:
                 node.get_logger().warning(
                     f"the middleware refused something, such as a reply to a caller that died: {error}"
                 )
-                time.sleep(0.1)  # one that comes again and again must not fill the log
+                time.sleep(_REST)
+        except ExternalShutdownException:
+            raise
+        except Exception as error:
+            # One status, image or request is lost; the memory of hours, and everybody else, would be with the node.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            kind = (type(error), f"{where.filename}:{where.lineno}")
+            words = f"{type(error).__name__}: {error}" if kind in told else traceback.format_exc()
+            told.add(kind)
+            node.get_logger().error(f"a callback failed, and the node goes on without what it was about: {words}")
+            time.sleep(_REST)
 
 
 if __name__ == "__main__":

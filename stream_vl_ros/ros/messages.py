@@ -13,6 +13,7 @@ from stream_vl_ros.brief import brief
 from stream_vl_ros.engine.answer import Answer, Finish
 from stream_vl_ros.engine.prompt import MAX_CHARACTERS, MAX_CHOICES
 from stream_vl_ros.engine.units import NANOSECONDS
+from stream_vl_ros.errors import BusyError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.srv import Ask
@@ -71,6 +72,8 @@ def fill_response(response: Ask.Response, answer: Answer) -> None:
 def refuse(response: Ask.Response | AskStream.Result, error: Exception, written: str = "") -> None:
     """A question that was not answered: why, and what was written before it failed."""
     response.success, response.error, response.answer = False, reason(error), wire(written)
+    if isinstance(error, BusyError):
+        response.retry_after = -1.0 if error.retry_after is None else error.retry_after
 
 
 def combine(
@@ -96,6 +99,8 @@ def combine(
         response.last_stamp = max((p.last_stamp for p in saw), key=to_ns)
         response.ttft = min(p.ttft for p in saw)
     response.total_time = max(p.total_time for p in parts)
+    waits = [p.retry_after for p in parts]
+    response.retry_after = -1.0 if min(waits) < 0 else max(waits)
     for name in ("frames_seen", "answer_tokens", "cache_tokens", "cache_bytes"):
         setattr(response, name, sum(getattr(p, name) for p in parts))
 
@@ -155,8 +160,12 @@ def status_message(status: RunnerStatus) -> StreamStatus:
     message.mean_chunk_time = chunks.mean
     message.questions_asked = questions.asked
     message.questions_answered = questions.answered
-    message.questions_failed = questions.failed
+    message.questions_cancelled = questions.cancelled
+    message.questions_refused = questions.refused
+    message.questions_timed_out = questions.timed_out
     message.questions_active = questions.active
+    message.refuse_reasons = list(questions.refusals)
+    message.refuse_counts = list(questions.refusals.values())
     message.watches = status.watches
     message.last_watch_time = status.watch_times.last
     message.mean_watch_time = status.watch_times.mean

@@ -31,7 +31,7 @@ from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.engine.warmup import warm_up
 from stream_vl_ros.engine.watches import Watches
-from stream_vl_ros.errors import ConfigError, FrameError
+from stream_vl_ros.errors import ConfigError, FrameError, StreamVLError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.memory_folder import memory_folder
 from stream_vl_ros.ros.messages import status_message, to_ns
@@ -158,8 +158,22 @@ class Session:
     ) -> Future[Answer]:
         """Queue a question; `on_text` is called on the engine's thread with each piece of its answer.
 
-        Raises `StreamVLError` for one that cannot be asked.
+        Raises `StreamVLError` for one that cannot be asked, which is counted as well.
         """
+        try:
+            question = self._question(request)
+        except StreamVLError as error:
+            self._runner.refuse(error)
+            raise
+        return self._runner.ask(
+            question,
+            timeout=request.timeout or self._timeout,
+            remember=request.remember,
+            dialogue=request.dialogue,
+            on_text=on_text,
+        )
+
+    def _question(self, request: Ask.Request | AskStream.Goal) -> Question:
         if not 0 <= request.timeout < float("inf"):
             raise ConfigError(
                 f"timeout={request.timeout}: must be a number of seconds, or 0 for the node's ask_timeout"
@@ -171,19 +185,12 @@ class Session:
                 f"dialogue of {len(request.dialogue)} characters: its name has {MAX_DIALOGUE_NAME} at the most; "
                 "shorten it"
             )
-        question = Question(
+        return Question(
             request.question,
             tuple(request.choices),
             request.max_new_tokens or self._max_new_tokens,
             regex=request.regex,
             json_schema=request.json_schema,
-        )
-        return self._runner.ask(
-            question,
-            timeout=request.timeout or self._timeout,
-            remember=request.remember,
-            dialogue=request.dialogue,
-            on_text=on_text,
         )
 
     def reset(self) -> Future[None]:

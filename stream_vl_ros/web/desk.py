@@ -131,7 +131,7 @@ class Desk:
         numbers = self._streams.setdefault(name, Numbers())
         was = self._presence.standing(now)
         anew = numbers.told(status, now)
-        lost = int(status["frames_dropped"]) + int(status["questions_failed"])
+        lost = int(status["frames_dropped"])
         self._presence.heard(str(status["state"]), str(status["message"]), now, stream=name, lost=lost)
         if anew or was.state == "gone":
             self._began_anew(now, anew)

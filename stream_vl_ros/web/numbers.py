@@ -12,8 +12,8 @@ _SHOWN = (
     "state", "message", "image_topic", "publishers", *_COUNTED, "frames_waiting", "first_stamp", "last_stamp",
     "time_jumps_back", "time_gaps", "frame_width", "frame_height", "cache_tokens", "cache_bytes", "evicted_frames",
     "evicted_tokens", "chunks", "last_chunk_time", "mean_chunk_time", "questions_asked", "questions_answered",
-    "questions_failed", "questions_active", "watches", "last_watch_time", "mean_watch_time", "model", "device", "dtype",
-    "device_memory_used", "device_memory_total",
+    "questions_cancelled", "questions_refused", "questions_timed_out", "questions_active", "watches",
+    "last_watch_time", "mean_watch_time", "model", "device", "dtype", "device_memory_used", "device_memory_total",
 )  # fmt: skip
 
 
@@ -57,6 +57,9 @@ class Numbers:
         values["first_stamp"] /= 1e9
         values["last_stamp"] /= 1e9
         values["drops"] = [list(d) for d in zip(self.latest["drop_reasons"], self.latest["drop_counts"], strict=True)]
+        values["refusals"] = [
+            list(r) for r in zip(self.latest["refuse_reasons"], self.latest["refuse_counts"], strict=True)
+        ]
         values["rates"] = {name.removeprefix("frames_"): round(self.rate(name), 2) for name in _COUNTED}
         values["limits"] = dict(self.limits)
         return values

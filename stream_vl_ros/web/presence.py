@@ -49,7 +49,7 @@ class Presence:
             message: its last problem.
             now: when it came.
             stream: which of the node's it is about.
-            lost: frames and questions that were lost so far.
+            lost: frames that were lost so far.
         """
         before = self._problems.get(stream)
         if before is None or before[:2] != (lost, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,16 @@ import pytest
 from stream_vl_ros.engine import Finish, Question, RunnerConfig, StreamConfig, Turn, VideoStream
 from stream_vl_ros.engine.runner import EngineRunner
 from stream_vl_ros.engine.sharing import Sharing
-from stream_vl_ros.errors import EngineClosedError, FrameError, NoVideoError, RequestError
+from stream_vl_ros.errors import (
+    BusyError,
+    ConfigError,
+    EngineClosedError,
+    FrameError,
+    NoVideoError,
+    PromptError,
+    RequestError,
+    TimedOutError,
+)
 
 SECOND = 1_000_000_000
 LONG = Question("What is it?", max_new_tokens=300)
@@ -189,7 +198,8 @@ def test_a_question_that_fails_fails_alone(loaded, video):
         hook.remove()
         assert runner.ask(SHORT).result(20).token_ids
         questions = runner.status().questions
-    assert (questions.asked, questions.answered, questions.failed, questions.active) == (3, 1, 2, 0)
+    assert (questions.asked, questions.answered, questions.active) == (3, 1, 0) and questions.balanced
+    assert questions.refusals == {"no_video": 1, "out_of_memory": 1}
 
 
 def test_a_deadline_cuts_an_answer_off(endless, video):
@@ -220,10 +230,72 @@ def test_too_many_questions_are_refused(endless, video):
     with make(endless, max_questions=2) as runner:
         push(runner, video[:4])
         first = [runner.ask(LONG) for _ in range(2)]
-        with pytest.raises(RequestError, match="busy: 2 questions"):
+        with pytest.raises(BusyError, match=r"busy: 2 questions .* max_questions is 2; none has ended yet") as unknown:
             runner.ask(SHORT)
+        assert unknown.value.retry_after is None
         wait(first, 60)
+        assert runner.ask(LONG).result(20)
+        second = [runner.ask(LONG) for _ in range(2)]
+        asked = time.monotonic()
+        with pytest.raises(BusyError, match=r"busy: .* a place is free in about \d+\.\d s; ask again then") as known:
+            runner.ask(SHORT)
+        wait(second, 60, return_when=FIRST_COMPLETED)
+        took = time.monotonic() - asked
+        assert took / 3 < known.value.retry_after < 3 * took
+        wait(second, 60)
         assert runner.ask(SHORT).result(20)
+        questions = runner.status().questions
+    assert (questions.asked, questions.answered, questions.refusals) == (8, 6, {"busy": 2}) and questions.balanced
+
+
+def test_every_question_is_accounted_for(endless, video):
+    """Answered, cut off with and without a beginning, given up before and after it, and refused for each reason."""
+    with make(endless, max_questions=6) as runner:
+        for error in (PromptError("question='': it is empty"), ConfigError("timeout=-1")):
+            runner.refuse(error)
+        with pytest.raises(NoVideoError):
+            runner.ask(SHORT).result(20)
+        push(runner, video[:4])
+        settled(runner, 0)
+        written = threading.Event()
+        begun = runner.ask(Question("What is it?", max_new_tokens=10**6), on_text=lambda _: written.set())
+        cut = runner.ask(Question("What is it?", max_new_tokens=10**6), timeout=0.5)
+        late = runner.ask(SHORT, timeout=-1.0)
+        unread = runner.ask(SHORT)
+        unread.cancel()
+        assert written.wait(20)
+        assert runner.status().questions.balanced
+        begun.cancel()
+        assert cut.result(20).finish is Finish.TIMEOUT
+        with pytest.raises(TimedOutError):
+            late.result(20)
+        assert runner.ask(SHORT).result(20)
+        left = runner.ask(Question("What is it?", max_new_tokens=10**6))
+        during = runner.status().questions
+        assert during.active == 1 and during.balanced
+    with pytest.raises(EngineClosedError):
+        left.result(20)
+    with pytest.raises(EngineClosedError):
+        runner.ask(SHORT)
+    after = runner.status().questions
+    assert (after.asked, after.answered, after.cancelled, after.timed_out, after.active) == (10, 1, 2, 2, 0)
+    assert after.refusals == {"bad_question": 2, "no_video": 1, "shutdown": 2} and after.balanced
+
+
+def test_what_is_counted_is_what_the_caller_gets(endless, video):
+    """Callers that give up at every moment, the last step included: the accounts know each as its caller does."""
+    cancelled = 0
+    with make(endless) as runner:
+        push(runner, video[:4])
+        settled(runner, 0)
+        for i in range(60):
+            asked = runner.ask(SHORT)
+            time.sleep(i % 20 / 2000)
+            cancelled += asked.cancel()
+        runner.ask(SHORT).result(20)
+        questions = runner.status().questions
+    assert (questions.cancelled, questions.answered, questions.asked) == (cancelled, 61 - cancelled, 61)
+    assert cancelled > 0 and questions.balanced
 
 
 def test_remember_makes_the_turn_part_of_the_stream(loaded, video):
@@ -269,7 +341,9 @@ def test_a_turn_about_forgotten_video_is_not_remembered(endless, video):
 def test_a_turn_that_cannot_be_remembered_is_answered_all_the_same(endless, video):
     with make(endless, chunk=64, flush_after=60.0) as runner:
         push(runner, video[:7])
-        asked = runner.ask(LONG, remember=True)
+        written = threading.Event()
+        asked = runner.ask(LONG, remember=True, on_text=lambda _: written.set())
+        assert written.wait(20)
         # The fork has seen the waiting frames by now; encoding them for the stream will fail.
         hooks: list = []
 
@@ -467,7 +541,7 @@ def test_a_listener_that_fails_fails_its_own_request_only(loaded, video):
         with pytest.raises(RequestError, match="the client has gone"):
             bad.result(20)
         assert good.result(20).token_ids
-        assert runner.status().questions.failed == 1
+        assert runner.status().questions.refusals == {"engine_error": 1}
 
 
 @pytest.mark.parametrize("bound", [{}, {"regex": "(red |blue ){2000}"}])
@@ -490,7 +564,7 @@ def test_cancelling_frees_the_fork_within_a_step(endless, video, bound):
         count = len(written)
         time.sleep(0.1)
         assert len(written) == count
-        assert runner.status().questions.failed == 1
+        assert runner.status().questions.cancelled == 1
 
 
 def test_a_deadline_gives_what_was_written(endless, video):

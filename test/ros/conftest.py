@@ -149,6 +149,19 @@ class Robot:
         known = status.frames_ingested + status.frames_skipped + status.frames_dropped + status.frames_waiting
         return int(status.frames_received - known)
 
+    @staticmethod
+    def unaccounted_questions(status: StreamStatus) -> int:
+        """Questions that are in no account, or in two."""
+        known = (
+            status.questions_answered
+            + status.questions_cancelled
+            + status.questions_refused
+            + status.questions_timed_out
+            + status.questions_active
+        )
+        assert sum(status.refuse_counts) == status.questions_refused
+        return int(status.questions_asked - known)
+
     def settled(self, received: int, waiting: int = 0, timeout: float = 30.0) -> StreamStatus:
         """The first status after `received` frames in which at most `waiting` are undecided."""
 

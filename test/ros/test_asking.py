@@ -92,6 +92,8 @@ def test_a_cancelled_answer_ends_at_once_and_others_go_on(start_node, robot, pic
     robot.result(long[1].handle.cancel_goal_async())
     assert long[1].end(30).status == GoalStatus.STATUS_CANCELED
     robot.spin_until(lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 30, "so is the other one's")
+    status = robot.statuses[-1]
+    assert (status.questions_cancelled, status.questions_answered, robot.unaccounted_questions(status)) == (2, 1, 0)
 
 
 KILLED = """
@@ -139,6 +141,30 @@ def test_a_client_that_is_killed_in_mid_answer_takes_nothing_with_it(
     assert node.process.poll() is None and "Traceback" not in node.log
 
 
+def test_one_too_many_is_told_when_to_come_back(start_node, robot, pictures, client, endless_checkpoint):
+    start_node(model=endless_checkpoint, max_questions=1)
+    watch(robot, pictures, 8)
+    robot.spin_until(client.server_is_ready, 10, "the action is there")
+    for known in (False, True):
+        long = Stream(robot, client, "What is it?", max_new_tokens=1500)
+        robot.spin_until(lambda long=long: long.pieces, 30, "it is being written")
+        refused = robot.result(robot.ask("And this?"))
+        assert not refused.success
+        assert refused.error.startswith("busy: 1 questions are waiting or being answered and max_questions is 1; ")
+        if known:
+            assert refused.retry_after > 0 and "is free in about" in refused.error
+        else:
+            assert refused.retry_after == -1 and "nobody knows when" in refused.error
+        assert long.end().result.success
+    robot.spin_until(lambda: robot.answers and robot.answers[-2].retry_after > 0, 10, "listeners are told as well")
+    answered = robot.result(robot.ask("And this?", max_new_tokens=5))
+    assert answered.success and answered.retry_after == 0
+    robot.spin_until(lambda: robot.statuses[-1].questions_asked == 5, 10, "all are counted")
+    status = robot.statuses[-1]
+    assert dict(zip(status.refuse_reasons, status.refuse_counts, strict=True)) == {"busy": 2}
+    assert (status.questions_answered, robot.unaccounted_questions(status)) == (3, 0)
+
+
 def test_what_cannot_be_asked_is_aborted(start_node, robot, pictures, client):
     start_node()
     robot.spin_until(client.server_is_ready, 10, "the action is there")
@@ -155,6 +181,10 @@ def test_what_cannot_be_asked_is_aborted(start_node, robot, pictures, client):
     chosen = Stream(robot, client, "Which?", choices=["red", "blue"])
     assert chosen.end().result.answer in ("red", "blue")
     assert "".join(chosen.pieces) in ("red", "blue", "")
+    robot.spin_until(lambda: robot.statuses[-1].questions_asked == 4, 10, "all are counted")
+    status = robot.statuses[-1]
+    assert dict(zip(status.refuse_reasons, status.refuse_counts, strict=True)) == {"no_video": 1, "bad_question": 1}
+    assert (status.questions_timed_out, status.questions_answered, robot.unaccounted_questions(status)) == (1, 1, 0)
 
 
 def test_grammars_and_dialogues(start_node, robot, pictures):

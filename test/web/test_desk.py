@@ -89,15 +89,17 @@ STATUS: dict[str, Any] = {
     "drop_reasons": ["queue_full"], "drop_counts": [5], "first_stamp": SECOND, "last_stamp": 26 * SECOND,
     "time_jumps_back": 0, "time_gaps": 0, "frame_width": 112, "frame_height": 112, "cache_tokens": 400,
     "cache_bytes": 8 << 20, "evicted_frames": 0, "evicted_tokens": 0, "chunks": 12, "last_chunk_time": 0.02,
-    "mean_chunk_time": 0.03, "questions_asked": 3, "questions_answered": 3, "questions_failed": 0,
-    "questions_active": 0, "watches": 0, "last_watch_time": 0.0, "mean_watch_time": 0.0, "cache_signature": "",
+    "mean_chunk_time": 0.03, "questions_asked": 3, "questions_answered": 3, "questions_cancelled": 0,
+    "questions_refused": 0, "questions_timed_out": 0, "questions_active": 0, "refuse_reasons": [], "refuse_counts": [],
+    "watches": 0, "last_watch_time": 0.0, "mean_watch_time": 0.0, "cache_signature": "",
     "model": "tiny", "device": "cpu", "dtype": "float32",
     "device_memory_used": 1 << 30, "device_memory_total": 4 << 30,
 }  # fmt: skip
 RESULT: dict[str, Any] = {
-    "success": True, "answer": "a red circle", "scores": [], "error": "", "remembered": False, "first_stamp": SECOND,
-    "last_stamp": 20 * SECOND, "frames_seen": 40, "ttft": 0.05, "total_time": 0.15, "answer_tokens": 5,
-    "cache_tokens": 300, "cache_bytes": 8 << 20, "streams": [""], "answers": [], "errors": [], "remembered_by": [],
+    "success": True, "answer": "a red circle", "scores": [], "error": "", "retry_after": 0.0, "remembered": False,
+    "first_stamp": SECOND, "last_stamp": 20 * SECOND, "frames_seen": 40, "ttft": 0.05, "total_time": 0.15,
+    "answer_tokens": 5, "cache_tokens": 300, "cache_bytes": 8 << 20, "streams": [""],
+    "answers": [], "errors": [], "remembered_by": [],
 }  # fmt: skip
 ANSWER = {**RESULT, "id": 4, "stream": "", "question": "What?", "choices": [], "dialogue": ""}
 
@@ -232,6 +234,9 @@ def test_a_problem_is_news_for_a_while():
     assert world.node["sentence"] == "a frame was dropped"
     world.later(4)
     assert world.node["sentence"] == "" and world.board["stream/"]["message"] == "a frame was dropped"
+    world.status(message="a frame was dropped", questions_refused=1, refuse_reasons=["busy"], refuse_counts=[1])
+    assert world.node["sentence"] == "", "a question that was refused is no news of a frame"
+    assert world.board["stream/"]["refusals"] == [["busy", 1]]
     world.status(message="a frame was dropped", frames_dropped=6)
     assert world.node["sentence"] == "a frame was dropped"
 

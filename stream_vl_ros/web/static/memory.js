@@ -62,14 +62,23 @@ function show() {
     ["Tokens/s", speeds.length ? `${speeds[0].tokens_per_second.toFixed(0)} (median ${median(speeds.map((e) => e.tokens_per_second)).toFixed(0)})` : "\u2013"],
     ["Chunk", status.chunks ? `${milliseconds(status.last_chunk_time)} (mean ${milliseconds(status.mean_chunk_time)})` : "\u2013"],
     ["Watches", status.watches ? `${milliseconds(status.last_watch_time)} a chunk` : "none"],
-    ["Questions", `${count(status.questions_answered)} answered, ${count(status.questions_failed)} failed, ${status.questions_active} now`],
+    ["Questions", questions(status), parts(status.refusals, "refused: ")],
     ["Model", `${status.model.split("/").pop()}, ${status.device} ${status.dtype}`, status.model],
   ]);
 }
 
 function dropped(status) {
-  const reasons = status.drops.map(([reason, number]) => `${reason.replaceAll("_", " ")} ${count(number)}`);
-  return reasons.length ? `${count(status.frames_dropped)}: ${reasons.join(", ")}` : count(status.frames_dropped);
+  return count(status.frames_dropped) + parts(status.drops, ": ");
+}
+
+function questions(status) {
+  const ends = ["answered", "cancelled", "refused", "timed_out"].filter((end) => end === "answered" || status[`questions_${end}`]);
+  return [...ends.map((end) => `${count(status[`questions_${end}`])} ${end.replace("_", " ")}`), `${status.questions_active} now`].join(", ");
+}
+
+function parts(counts, before) {
+  const words = counts.map(([reason, number]) => `${reason.replaceAll("_", " ")} ${count(number)}`);
+  return words.length ? before + words.join(", ") : "";
 }
 
 function median(values) {
