@@ -107,16 +107,21 @@ def test_a_recording_that_loops_a_hundred_times(start_node, robot, ros_env, scen
     node = start_node(model="embedded", eviction="window", budget_tokens=256, on_time_jump="mark")
     command = [
         sys.executable, "-m", "stream_vl_ros.bag.replay", str(bag), "--to", robot.topic, "--loop", "--loop-stamps",
-        "repeat", "--rate", "60", "--wait-for-subscribers", "1", "--progress-json",
+        "repeat", "--rate", "40", "--wait-for-subscribers", "1", "--progress-json",
     ]  # fmt: skip
     told = tmp_path / "player.jsonl"
     with told.open("w") as out:  # more than a pipe holds
         player = subprocess.Popen(command, env=ros_env, stdout=out)
     try:
-        robot.spin_until(lambda: robot.statuses[-1].frames_received >= 20 * count, 60, "the twentieth round")
-        before, size = memory(node), robot.statuses[-1].cache_bytes
-        robot.spin_until(lambda: robot.statuses[-1].frames_received >= ROUNDS * count, 120, f"round {ROUNDS}")
-        assert robot.result(robot.ask(QUESTION)).answer == RIGHT, "while it loops"
+        held = []
+        for rounds in (ROUNDS * i // 5 for i in range(1, 6)):
+            robot.spin_until(
+                lambda rounds=rounds: robot.statuses[-1].frames_received >= rounds * count, 60, f"round {rounds}"
+            )
+            # What a question needs once stays with the C library.
+            assert robot.result(robot.ask(QUESTION)).answer == RIGHT, "while it loops"
+            held.append(memory(node))
+        size = robot.statuses[-1].cache_bytes
     finally:
         player.send_signal(signal.SIGINT)
         player.wait(20)
@@ -126,7 +131,8 @@ def test_a_recording_that_loops_a_hundred_times(start_node, robot, ros_env, scen
     assert (status.time_jumps_back, status.time_gaps) == ((published - 1) // count, 0)
     assert status.time_jumps_back >= ROUNDS - 1 and robot.unaccounted(status) == 0
     assert status.cache_tokens <= 256 and status.cache_bytes == size
-    assert memory(node) - before < 8, f"{before:.1f} MiB after 20 rounds, {memory(node):.1f} after {ROUNDS}"
+    # At rest: while it loops, images that wait are held as well. The rounds' pictures are 24 MiB and more.
+    assert memory(node) - held[0] < 16, f"MiB after each fifth of the rounds {held}, in the end {memory(node):.1f}"
     reply = robot.result(robot.ask(QUESTION))
     assert (reply.success, reply.answer) == (True, RIGHT)
     assert reply.first_stamp.sec >= START and reply.last_stamp.sec < START + count / 2

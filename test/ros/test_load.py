@@ -9,7 +9,7 @@ import pytest
 
 from stream_vl_ros.bench import load
 
-CLIENTS, SECONDS = 64, 6.0
+CLIENTS, SECONDS = 64, 4.0
 
 
 def test_clients_and_cameras_at_once(ros_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
