@@ -68,15 +68,15 @@ def test_a_leak_is_noticed_and_ctrl_c_leaves_what_was_measured(monkeypatch):
         return report
 
     def tick(sample: Sample, found: Soak) -> None:
-        if len(found.samples) == 5:
+        if len(found.samples) == 4:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(VideoStream, "encode_chunk", leaking)
     torch.set_num_threads(1)
     found = run(load_model("embedded", device="cpu", dtype="float32"), scenes_shown=1000, seed=1, tick=tick)
-    assert found.interrupted and len(found.samples) == 5
-    assert found.samples[-1].own_mib - found.samples[0].own_mib > 100 < 2 * len(kept)
-    broken = [sentence for holds, sentence in found.verdicts(SHORT) if not holds]
+    assert found.interrupted and len(found.samples) == 4
+    assert found.samples[-1].own_mib - found.samples[0].own_mib > 80 and len(kept) > 60
+    broken = [sentence for holds, sentence in found.verdicts(replace(SHORT, memory=1.0)) if not holds]
     assert len(broken) == 1 and broken[0].startswith("resident memory"), broken
 
 

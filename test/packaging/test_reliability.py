@@ -61,6 +61,10 @@ def test_the_soak_held_and_its_figures_are_told():
     told = PAGE.replace(",", "")
     for number in (frames["received"], questions["asked"], questions["answered"], sum(counts["events"].values())):
         assert str(number) in told
+    warm = soak["samples"][len(soak["samples"]) // 10 :]
+    smallest = min(s["resident_mib"] for s in warm)
+    for name, words in (("resident_mib", "over a scene"), ("peak_mib", "single readings")):
+        assert f"{words} {100 * (max(s[name] for s in warm) / smallest - 1):.2f} %" in PAGE
     for verdict in soak["verdicts"][:4]:
         for figure in re.findall(r"-?\d+\.\d+ %", verdict["what"]):
             assert figure in told, verdict["what"]
