@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env build demo web report test lint clean distclean
+.PHONY: help env build demo web report soak test lint clean distclean
 
 export PYTHON BAG TOPIC MODEL PORT
 
@@ -22,6 +22,7 @@ help: ## Show this list
 	@echo
 	@echo '  make demo BAG=my_bag TOPIC=/camera/image_raw MODEL=Qwen/Qwen2.5-VL-3B-Instruct'
 	@echo '  make web TOPIC=/camera/image_raw PORT=8080'
+	@echo '  make soak ARGS="--hours 0.5 --json soak.json --plot soak.png"'
 	@echo '  make test ARGS="test/engine -k cache"'
 	@echo '  make env PYTHON=python3.12'
 
@@ -37,6 +38,9 @@ demo: build ## Replay a bag to the node and ask it questions (BAG= TOPIC= MODEL=
 
 report: build ## Measure stream against native, into report/index.html (MODEL= ARGS=)
 	@$(ACTIVATE); python -m stream_vl_ros.report $${MODEL:+--model "$$MODEL"} $(ARGS)
+
+soak: build ## Two hours of use, accelerated, on the CPU: is anything lost, does anything grow? (ARGS=)
+	@$(ACTIVATE); python -m stream_vl_ros.bench.soak $(ARGS)
 
 web: build ## Open the live page: the node, and a bag in a loop or the camera of TOPIC (BAG= TOPIC= MODEL= PORT= ARGS=)
 	@$(ACTIVATE); python -m stream_vl_ros.web.together $${BAG:+--bag "$$BAG"} \

@@ -20,7 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream_vl_ros.bench.endless_run import Endless, run, scene_count
+from stream_vl_ros.bench.endless_run import Endless, run
+from stream_vl_ros.bench.painted import scene_count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.engine import StreamConfig, load_model
 from stream_vl_ros.engine.loader import EMBEDDED

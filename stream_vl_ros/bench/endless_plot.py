@@ -19,7 +19,7 @@ def plot(path: Path, found: Endless, subtitle: str) -> None:
     curves = (
         ("processor time per chunk, ms", [s.busy_ms for s in found.samples]),
         ("resident memory, MiB", [s.resident_mib for s in found.samples]),
-        ("right answers, %", _smooth([100 * s.right / max(1, s.asked) for s in found.samples])),
+        ("right answers, %", smooth([100 * s.right / max(1, s.asked) for s in found.samples])),
     )
     for axes, (label, values) in zip(rows, curves, strict=True):
         axes.plot(hours, values, lw=1)
@@ -32,5 +32,6 @@ def plot(path: Path, found: Endless, subtitle: str) -> None:
     pyplot.close(figure)
 
 
-def _smooth(values: list[float], width: int = 10) -> list[float]:
+def smooth(values: list[float], width: int = 10) -> list[float]:
+    """Means of so many values up to each."""
     return [sum(some) / len(some) for i in range(len(values)) if (some := values[max(0, i - width + 1) : i + 1])]

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import statistics
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-
-import numpy as np
 
 from stream_vl_ros.bench.accuracy_score import is_right
 from stream_vl_ros.bench.eviction_age import PRESENT
+from stream_vl_ros.bench.held import resident_mib
+from stream_vl_ros.bench.painted import SCENE_FRAMES, scene_count, scenes
 from stream_vl_ros.engine import LoadedModel, StreamConfig, VideoStream
-from stream_vl_ros.engine.process_memory import status_bytes
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.world.questions import ask
-from stream_vl_ros.world.render import render
-from stream_vl_ros.world.scene import Scene, sample_scene
-
-SCENE_FRAMES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +89,6 @@ class Endless:
         }
 
 
-def scene(seed: int, number: int, fps: float) -> tuple[Scene, np.ndarray]:
-    """One scene of a stream of the toy world, and its pictures."""
-    rng = random.Random(f"endless/{seed}/{number}")
-    made = sample_scene(rng, SCENE_FRAMES, fps)
-    return made, render(made, rng.randrange(2**31))
-
-
-def scenes(seed: int, fps: float, count: int) -> Iterator[tuple[Scene, np.ndarray]]:
-    """So many of them, drawn by a process of its own: its memory is not the engine's, whose growth is looked for."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as painter:
-        ahead = deque(painter.submit(scene, seed, i, fps) for i in range(min(2, count)))
-        for number in range(count):
-            if number + 2 < count:
-                ahead.append(painter.submit(scene, seed, number + 2, fps))
-            yield ahead.popleft().result()
-
-
 def run(
     model: LoadedModel, config: StreamConfig, *, hours: float, fps: float, seed: int, tick: Callable[[], None]
 ) -> Endless:
@@ -147,13 +122,3 @@ def run(
         out.evicted_frames, out.rebases = stream.evicted.frames, stream.evicted.rebases
         tick()
     return out
-
-
-def scene_count(hours: float, fps: float) -> int:
-    """Scenes that fill `hours`, at least 2."""
-    return max(2, round(hours * 3600 * fps / SCENE_FRAMES))
-
-
-def resident_mib() -> float:
-    """Resident memory of this process, MiB (Linux)."""
-    return status_bytes("VmRSS") / MIB

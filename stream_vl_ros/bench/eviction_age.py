@@ -19,13 +19,15 @@ _COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b")
 _SHAPE = re.compile(rf"\b({'|'.join(SHAPES)})")
 
 
-def seconds_back(question: Question, scene: Scene) -> float | None:
-    """Seconds from the oldest moment that the answer rests on to the end of the scene; None where there is none.
+def seconds_back(question: Question, scene: Scene, now: int | None = None) -> float | None:
+    """Seconds from the oldest moment that the answer rests on to the frame `now`; None where there is none.
+
+    `now` is the last frame of the scene unless it is given.
 
     That moment is an appearance for what asks for order or time, a change for what asks for one, and the last sight of
     an object for what asks whether it was there.
     """
-    now = scene.frames - 1
+    now = scene.frames - 1 if now is None else now
     if question.kind in PRESENT:
         return 0.0
     frame = _moment(question, scene, now)
