@@ -31,13 +31,14 @@ _DOMAINS = range(20, 100)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `alone` what talks over DDS, which keeps time, and what counts memory; `make test` runs these one by one.
+    """Mark what talks over DDS, and as `alone` what counts memory; `make test` runs those few at a time, or one by one.
 
     Those that count go first: under a cap, what earlier tests have freed is there besides.
     """
     for item in items:
-        talks = {"ros_domain_id", "web_domain_id", "private_domain_id"} & set(getattr(item, "fixturenames", ()))
-        if talks or item.get_closest_marker("counts"):
+        if {"ros_domain_id", "web_domain_id"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("talks")
+        if item.get_closest_marker("counts"):
             item.add_marker("alone")
     items.sort(key=lambda item: item.get_closest_marker("counts") is None)
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.alone
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 ORIGIN = 1_700_000_000_000_000_000

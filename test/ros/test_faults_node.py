@@ -14,6 +14,8 @@ import pytest
 
 from stream_vl_ros.demo.scene import FPS, demo_clip
 
+pytestmark = pytest.mark.alone
+
 SECOND = 1_000_000_000
 START = 1_700_000_000
 QUESTION = "What is visible now?"

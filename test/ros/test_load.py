@@ -9,6 +9,8 @@ import pytest
 
 from stream_vl_ros.bench import load
 
+pytestmark = pytest.mark.alone
+
 CLIENTS, SECONDS = 64, 4.0
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 
+import pytest
 from rclpy.callback_groups import ReentrantCallbackGroup
 
 from stream_vl_ros.ros.pacing import BURST, GAP, Pace
+
+pytestmark = pytest.mark.alone
 
 
 def test_a_few_go_at_once_and_more_of_them_apart_and_in_order(robot):
