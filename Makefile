@@ -8,14 +8,14 @@ export PYTHON BAG TOPIC MODEL PORT
 
 ACTIVATE := source scripts/env.sh
 
-# What only computes on up to four cores, then what talks over DDS, two at a time, then what keeps time, one by one; also
+# What only computes on up to four cores, then what talks over DDS, three at a time, then what keeps time, one by one; also
 # after failures, not after Ctrl-C.
 define WHOLE_SUITE
 status=0; \
 	python -m pytest -m "not alone and not talks" --numprocesses logical --maxprocesses 4 \
 		--dist loadfile --no-loadscope-reorder || status=$$?; \
 	[[ $$status -le 1 ]] || exit $$status; \
-	python -m pytest -m "talks and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder || status=$$?; \
+	python -m pytest -m "talks and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder || status=$$?; \
 	[[ $$status -le 1 ]] || exit $$status; \
 	python -m pytest -m alone || status=$$?; exit $$status
 endef
