@@ -177,9 +177,9 @@ class Reader:
                 self._read_moving(patches, grid, kept, positions, cache)
         else:
             last = None  # of no use if the filter is switched on later
-            seen = all(visual.has(frames[i : i + geometry.temporal]) for i in range(0, len(frames), geometry.temporal))
+            looked = piece and not visual.has(frames)
             tokens = visual.of(frames)
-            if piece and not seen:
+            if looked:
                 yield
             for begin, end in _pieces(tokens.shape[0], piece):
                 if begin:

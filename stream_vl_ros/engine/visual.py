@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -31,15 +31,14 @@ class VisualTokens:
 
     def of(self, frames: Sequence[Frame]) -> Tensor:
         """Visual tokens of frames in pairs, an odd last one doubled: (tokens, hidden), in the model's dtype."""
-        pair = self._adapter.geometry.temporal
         if not self.large:
             return self._look(frames)
-        tokens = [self._of_pair(frames[i : i + pair]) for i in range(0, len(frames), pair)]
+        tokens = [self._of_pair(pair) for pair in self._in_pairs(frames)]
         return tokens[0] if len(tokens) == 1 else torch.cat(tokens)
 
-    def has(self, pair: Sequence[Frame]) -> bool:
-        """Whether this pair was looked at already."""
-        return _key(pair) in self._kept
+    def has(self, frames: Sequence[Frame]) -> bool:
+        """Whether all of these were looked at already."""
+        return all(_key(pair) in self._kept for pair in self._in_pairs(frames))
 
     def forget(self) -> None:
         """Keep nothing any longer; what is asked for again is made again."""
@@ -48,6 +47,11 @@ class VisualTokens:
     def patches(self, frames: Sequence[Frame], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """See `frames.to_patches`."""
         return to_patches([f.pixels for f in frames], self.size, self._adapter.geometry, self._adapter.device, dtype)
+
+    def _in_pairs(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+        pair = self._adapter.geometry.temporal
+        for begin in range(0, len(frames), pair):
+            yield frames[begin : begin + pair]
 
     def _of_pair(self, pair: Sequence[Frame]) -> Tensor:
         key = _key(pair)

@@ -51,7 +51,7 @@ class StepGraph:
         if self._graph is None:
             # Once without capturing, in the stream whose workspaces are there already: kernels are compiled.
             self._step()
-            self._graph, _ = captured(self._step, self._pool)
+            self._graph = captured(self._step, self._pool)
         self._graph.replay()
         return self._scores
 

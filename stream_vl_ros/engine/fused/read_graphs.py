@@ -87,7 +87,7 @@ class ReadGraph:
     def _captured(self) -> torch.cuda.CUDAGraph:
         embeds = self._embeds.clone()
         self._read()  # kernels are compiled
-        graph, _ = captured(self._read, self._pool)
+        graph = captured(self._read, self._pool)
         self._embeds.copy_(embeds)
         return graph
 

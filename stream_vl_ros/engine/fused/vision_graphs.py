@@ -26,7 +26,7 @@ class VisionGraph:
         self._patches.copy_(patches)
         # Once without capturing: kernels are compiled, and what depends on the grid alone is made.
         self._tokens = vision(self._patches, grid)
-        self._graph, _ = captured(lambda: self._tokens.copy_(vision(self._patches, grid)), pool)
+        self._graph = captured(lambda: self._tokens.copy_(vision(self._patches, grid)), pool)
 
     def run(self, patches: Tensor) -> Tensor:
         """The visual tokens, in memory of their own."""
