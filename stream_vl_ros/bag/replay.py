@@ -173,10 +173,14 @@ def _play(bag: Recording, topics: tuple[Topic, ...], options: PlayOptions, args:
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = rclpy.create_node("replay", start_parameter_services=False, enable_rosout=False)
-        player = Player(node, bag, topics, options, report)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: player.stop())
-        result = player.run()
+        try:
+            player = Player(node, bag, topics, options, report)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: player.stop())
+            result = player.run()
+        finally:
+            # Others would take it for alive until its lease is over.
+            node.destroy_node()
         return 0 if result.acknowledged or result.stopped else 3
     finally:
         report.close()

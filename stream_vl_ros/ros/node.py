@@ -49,6 +49,15 @@ class StreamVLNode(ManagedNode):
         super().__init__(NODE_NAME, allow_undeclared_parameters=True)
         self._logs = RosLogHandler(self.get_logger())
         _route_logs(self._logs)
+        try:
+            self._build()
+        except BaseException:
+            self._drop_logs()
+            # Others would take it for alive until its lease is over, and wait for its services.
+            self.destroy_node()
+            raise
+
+    def _build(self) -> None:
         self._desk = ParameterDesk(self)
         self._trouble = ""  # why the model could not be loaded
         self._doing, self._doing_since = "", 0.0  # what loading is at
@@ -158,6 +167,9 @@ class StreamVLNode(ManagedNode):
             stream.close()
         if self._engine is not None:
             self._engine.close(CLOSE_TIMEOUT)
+        self._drop_logs()
+
+    def _drop_logs(self) -> None:
         self._logs.close()
         logging.getLogger("stream_vl_ros").removeHandler(self._logs)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -42,14 +43,17 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = rclpy.create_node(NODE_NAME)
-        options = web_options(declared(node), os.environ)
-    except (ConfigError, rclpy.exceptions.ParameterException, rclpy_implementation.RCLError) as error:
+    except (rclpy.exceptions.ParameterException, rclpy_implementation.RCLError) as error:
         logger.fatal(str(error))
         rclpy.try_shutdown()
         return 2
     try:
+        options = web_options(declared(node), os.environ)
         with listening(options) as listener:
             asyncio.run(serve(options, node, listener))
+    except (ConfigError, rclpy.exceptions.ParameterException) as error:
+        logger.fatal(str(error))
+        return 2
     except StreamVLError as error:
         logger.fatal(str(error))
         return 1
@@ -57,6 +61,9 @@ def main(args: Sequence[str] | None = None) -> int:
         pass
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending already
+        # Others would take it for alive until its lease is over.
+        with contextlib.suppress(rclpy_implementation.RCLError):
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

@@ -218,6 +218,8 @@ def start_node(robot: Robot, ros_env: dict[str, str], tmp_path: Path) -> Iterato
             return node
 
         yield start
+    # One that was killed is taken for alive for 20 s, and would spoil the next test.
+    robot.spin_until(lambda: robot.node.count_services("/stream_vl/ask") == 0, 60, "the nodes have left the graph")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,66 @@
+"""Whoever ends leaves the graph: others must not wait for its services until its lease of 20 s is over."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def graph(robot):
+    """`graph(process)` is the nodes' names and the count of their services 2 s after the process ended."""
+
+    def left(process) -> tuple[list[str], int]:
+        end = time.monotonic() + 60
+        while process.poll() is None:
+            assert time.monotonic() < end, "it ends"
+            robot.spin_for(0.05)
+        robot.spin_for(2.0)
+        names = ("stream_vl", "stream_vl_web", "replay")
+        return robot.node.get_node_names(), sum(robot.node.count_services(f"/{n}/get_parameters") for n in names)
+
+    return left
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"target_fps": "fast"},
+        {"target_fps": -1.0},
+        {"watches": "['d']", "watch.d.question": "Open?", "watch.d.threshold": 7.0},
+    ],
+    ids=["type", "value", "watch"],
+)
+def test_a_node_that_is_refused(start_node, graph, parameters):
+    node = start_node(ready=False, **parameters)
+    assert graph(node.process) == (["robot"], 0)
+    assert node.process.wait() == 2, node.log
+
+
+def test_a_node_that_is_interrupted(start_node, robot, graph):
+    node = start_node()
+    assert "stream_vl" in robot.node.get_node_names()
+    assert node.stop() == 0
+    assert graph(node.process) == (["robot"], 0)
+
+
+@pytest.mark.parametrize("wrong", ["parameter", "type", "port"])
+def test_a_page_that_is_refused(ros_env, graph, wrong):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        setting = {"parameter": "max_clients:=0", "type": "port:=high", "port": f"port:={taken.getsockname()[1]}"}
+        command = [sys.executable, "-m", "stream_vl_ros.web.main", "--ros-args", "-p", setting[wrong]]
+        page = subprocess.Popen(command, env=ros_env, stderr=subprocess.PIPE, text=True)
+        assert graph(page) == (["robot"], 0)
+        said = page.communicate()[1]
+        assert (page.returncode, "FATAL" in said) == (1 if wrong == "port" else 2, True), said
+
+
+def test_a_replay(demo_bag, ros_env, graph):
+    command = [sys.executable, "-m", "stream_vl_ros.bag.replay", str(demo_bag), "--rate", "20"]
+    replay = subprocess.Popen(command, env=ros_env)
+    assert graph(replay) == (["robot"], 0)
+    assert replay.returncode == 0
