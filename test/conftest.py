@@ -25,6 +25,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
+_LOG_LINES = 30
+
 # Domains above 101 use ports that Linux gives to outgoing connections.
 _DOMAINS = range(20, 100)
 
@@ -41,6 +43,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("counts"):
             item.add_marker("alone")
     items.sort(key=lambda item: item.get_closest_marker("counts") is None)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test that failed shows how the logs of its processes end."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.when != "call" or not report.failed:
+        return
+    known = getattr(item, "funcargs", {})
+    for folder in (known.get("tmp_path"), getattr(known.get("rig"), "folder", None)):
+        for log in sorted(folder.glob("*.log")) if folder else ():
+            ending = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            report.sections.append((log.name, "\n".join(ending)))
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,11 @@ def ask(page: Any, question: str, *, choices: str = "", regex: str = "", tokens:
 
 def state(card: Any, *wanted: str) -> str:
     """The card's state, once it is one of these."""
-    return str(until(lambda: (s := card.get_attribute("data-state")) in wanted and s, f"the answer is {wanted}"))
+    return str(until(lambda: (s := now(card)) in wanted and s, lambda: f"the answer is {wanted}, not {now(card)}"))
+
+
+def now(card: Any) -> str:
+    return str(card.get_attribute("data-state"))
 
 
 def text(locator: Any) -> str:
@@ -80,9 +84,10 @@ def test_an_answer_is_shown_as_it_is_written(page):
 
     def done() -> bool:
         lengths.add(len(text(card.locator(".answer"))))
-        return card.get_attribute("data-state") == "done"
+        return now(card) not in ("waiting", "writing")
 
-    until(done, "the answer is complete")
+    until(done, lambda: f"the answer is complete, not {now(card)}")
+    assert now(card) == "done", text(card)
     assert len(lengths) > 3
     assert len(text(card.locator(".answer"))) == 300
     assert "first token" in text(card.locator(".meta")) and "tokens/s" in text(card.locator(".meta"))

@@ -18,11 +18,11 @@ LIMIT = 60.0
 sys.path.append(str(ROOT / "test" / "ros"))
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = LIMIT) -> Any:
+def until(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = LIMIT) -> Any:
     """What `condition` returns, once that is true."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
+        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what() if callable(what) else what}"
         time.sleep(0.05)
     return value
 
