@@ -21,9 +21,10 @@ import numpy as np
 
 from stream_vl_ros.engine.accounts import Accounts
 from stream_vl_ros.engine.answer import Answer
-from stream_vl_ros.engine.answering import Answering, closed_error, fulfil, reject
+from stream_vl_ros.engine.answering import Answering, closed_error, reject
 from stream_vl_ros.engine.config import DialogueConfig, RunnerConfig, StreamConfig
 from stream_vl_ros.engine.dialogue import Dialogues
+from stream_vl_ros.engine.intake import Intake
 from stream_vl_ros.engine.memories import Memories
 from stream_vl_ros.engine.out_of_memory import device_memory, with_room
 from stream_vl_ros.engine.prompt import text_ids
@@ -34,19 +35,16 @@ from stream_vl_ros.engine.saved import aside
 from stream_vl_ros.engine.saved.memory_file import SavedMemory
 from stream_vl_ros.engine.sharing import Share, Sharing
 from stream_vl_ros.engine.stream import Picture, VideoStream
-from stream_vl_ros.engine.stream_records import ChunkReport, StreamSnapshot
+from stream_vl_ros.engine.stream_records import StreamSnapshot
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.engine.watch import Watch
 from stream_vl_ros.engine.watches import Watches, WatchReport
 from stream_vl_ros.engine.watching import Watching
-from stream_vl_ros.errors import EngineClosedError, FrameError, MemoryFullError, RequestError, StreamVLError
+from stream_vl_ros.errors import EngineClosedError, FrameError, RequestError, StreamVLError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# Seconds of decoding pictures after which answers get their turn, if no chunk came of them yet.
-INTAKE_SLICE = 0.01
 
 
 class EngineRunner:
@@ -91,6 +89,15 @@ class EngineRunner:
             make_room=self._make_room,
             numbers=self._memory_in_words,
             problem=self._accounts.problem,
+        )
+        self._intake = Intake(
+            stream,
+            self._shared,
+            self._accounts,
+            self._answering,
+            flush_after=self.config.flush_after,
+            make_room=self._make_room,
+            numbers=self._memory_in_words,
         )
         self._memories = Memories()
         self._watching = Watching(
@@ -334,11 +341,11 @@ class EngineRunner:
             while True:
                 with shared.changed:
                     if not self._answering:
-                        shared.changed.wait_for(self._has_work, self._until_flush())
+                        shared.changed.wait_for(self._has_work, self._intake.until_flush())
                     if shared.closing:
                         break
                 with self._share:
-                    spent = self._take_in()
+                    spent = self._intake.take_in()
                     self._share.offer()
                     spent += self._look()
                     self._share.offer()
@@ -350,33 +357,7 @@ class EngineRunner:
             self._shut_down()
 
     def _has_work(self) -> bool:
-        return self._shared.closing or bool(self._shared.queue) or self._flush_due() or self._watching.due
-
-    def _take_in(self) -> float:
-        """Work through the queue until a chunk was encoded. Of a question only its moment is noted.
-
-        Returns the seconds that it took.
-        """
-        started = time.perf_counter()
-        while not self._shared.closing:
-            if self._flush_due():
-                self._encode(self._stream.flush)
-                break
-            item = self._next()
-            if item is None:
-                break
-            if isinstance(item, Request):
-                self._answering.begin(item)
-            elif isinstance(item, Control):
-                self._perform(item)
-                # Chunks may be smaller now than what waits.
-                while self._encode(self._stream.encode_chunk):
-                    pass
-            elif self._accept(item) and self._encode(self._stream.encode_chunk):
-                break
-            if self._answering and time.perf_counter() - started > INTAKE_SLICE:
-                break
-        return time.perf_counter() - started
+        return self._shared.closing or self._intake.due or self._watching.due
 
     def _look(self) -> float:
         """Ask the standing questions if there is video that they have not seen. Returns the seconds that it took."""
@@ -385,68 +366,6 @@ class EngineRunner:
             return 0.0
         self._accounts.look(seconds)
         return seconds
-
-    def _perform(self, item: Control) -> None:
-        def action() -> object:
-            try:
-                return item.action()
-            finally:
-                # Before the caller hears of it, so that a status asked for then is up to date.
-                self._accounts.settle(item.reason)
-
-        fulfil(item.future, action)
-
-    def _next(self) -> Incoming | Request | Control | None:
-        shared = self._shared
-        with shared.changed:
-            if not shared.queue:
-                return None
-            item = shared.queue.popleft()
-            if isinstance(item, Incoming):
-                shared.frames.queued -= 1
-                shared.frames.in_hand += 1
-                shared.changed.notify_all()
-            return item
-
-    def _accept(self, item: Incoming) -> bool:
-        try:
-            offered = self._stream.offer(item.picture, item.stamp_ns)
-        except FrameError as error:
-            self._accounts.refused(error.reason, str(error))
-            return False
-        except Exception as error:
-            self._accounts.refused("decode_error", f"picture could not be read: {type(error).__name__}: {error}")
-            return False
-        self._accounts.offered(item, offered)
-        return offered.kept
-
-    def _encode(self, encode: Callable[[], ChunkReport | None]) -> bool:
-        """Encode a chunk if there is one. A chunk that fails is dropped and the stream goes on without it."""
-        try:
-            report = with_room(encode, self._make_room, self._memory_in_words)
-        except Exception as error:
-            lost = self._stream.drop_pending()
-            log.exception("a chunk of %d frames could not be encoded", lost)
-            problem = f"{lost} frames could not be encoded: {type(error).__name__}: {error}"
-            full = isinstance(error, MemoryFullError)
-            self._accounts.settle("out_of_memory" if full else "encode_error", problem)
-            return True
-        if report is None:
-            return False
-        self._accounts.chunk(report.seconds)
-        self._accounts.settle("encode_error")
-        return True
-
-    def _flush_due(self) -> bool:
-        return self._has_pair() and time.monotonic() >= self._accounts.arrivals[0] + self.config.flush_after
-
-    def _until_flush(self) -> float | None:
-        if not self._has_pair():
-            return None
-        return max(0.0, self._accounts.arrivals[0] + self.config.flush_after - time.monotonic())
-
-    def _has_pair(self) -> bool:
-        return len(self._accounts.arrivals) >= self._stream.model.adapter.geometry.temporal
 
     def _decode(self, spent: float) -> None:
         """Write tokens for this engine's share of the time, at least one; all the time while nothing else waits.
@@ -480,7 +399,7 @@ class EngineRunner:
 
     def _adopt(self, config: RunnerConfig) -> None:
         with self._shared.changed:
-            self.config = config
+            self.config, self._intake.flush_after = config, config.flush_after
             while config.queue_policy == "drop_oldest" and self._shared.frames.queued > config.queue_frames:
                 self._accounts.drop_oldest(config.queue_frames)
             self._shared.changed.notify_all()

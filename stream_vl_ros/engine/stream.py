@@ -15,6 +15,7 @@ from stream_vl_ros.engine.askable import Askable
 from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.config import StreamConfig, require
 from stream_vl_ros.engine.deferred_fork import DeferredFork
+from stream_vl_ros.engine.feasible import Feasible, budget_for, feasible
 from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.frames import Frame
 from stream_vl_ros.engine.loader import LoadedModel
@@ -23,17 +24,17 @@ from stream_vl_ros.engine.memory.ledger import Evicted, Ledger
 from stream_vl_ros.engine.memory.sink import pinned_to
 from stream_vl_ros.engine.pictures import check_pixels
 from stream_vl_ros.engine.prompt import PromptPieces
-from stream_vl_ros.engine.reader import Reader
+from stream_vl_ros.engine.reader import Reader, Size
 from stream_vl_ros.engine.reconfigured import ANEW, LATER, Change, Reconfigured, changes
 from stream_vl_ros.engine.sampling import FrameSampler
 from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import JumpCounters
 from stream_vl_ros.engine.timing import adjusted, new_sampler, timed
-from stream_vl_ros.engine.tip import PIECE, Tip
 from stream_vl_ros.engine.units import NANOSECONDS
 from stream_vl_ros.engine.visual import VisualTokens
-from stream_vl_ros.errors import CacheError, ConfigError, FrameError, NoVideoError
+from stream_vl_ros.engine.waiting import WaitingFrames
+from stream_vl_ros.errors import CacheError, NoVideoError
 
 Picture = np.ndarray | Callable[[], np.ndarray]
 
@@ -66,20 +67,15 @@ class VideoStream(Askable):
     _keeper: MemoryKeeper
     _reader: Reader
     _state: StreamState
-    _pending: list[Frame]
-    _size: tuple[int, int] | None  # pixels of an encoded frame, fixed by the first one
+    _size: Size | None  # pixels of an encoded frame, fixed by the first one
     _sampler: FrameSampler
-    _visual: VisualTokens | None  # of pictures of the present size; None before the first chunk or question
-    _tip: Tip | None  # kept while further questions about the waiting frames may come
 
     def __init__(self, model: LoadedModel, config: StreamConfig | None = None) -> None:
         self.model = model
         self.resets = 0  # how often video was forgotten as a whole: by a reset, or by going back
         self.jumps = JumpCounters()  # of the stamps, since the stream was made
-        self._size = self._visual = None
-        config = config or StreamConfig()
-        pieces, keeper, _ = self._feasible(config, ())
-        self._use(config, pieces, keeper)
+        self._waiting = WaitingFrames(model.adapter)
+        self._use(feasible(model, config or StreamConfig()))
         self._adopt(*self._opened())
 
     # --- video in -------------------------------------------------------------------------------------------
@@ -142,10 +138,10 @@ class VideoStream(Askable):
             self._begin_anew(pixels)
         frame = Frame(pixels, stamp_ns, timing.time_ns, timing.sampler.span)
         size = self._size or self._first_size(pixels)
-        tokens = sum(s.tokens for s in self._reader.stretches([*self._pending, frame], size, self._state))
+        tokens = sum(s.tokens for s in self._reader.stretches([*self._waiting.frames, frame], size, self._state))
         self._keeper.check_space(self.cache.length + tokens)
         self._size, self._sampler = size, timing.sampler
-        self._pending.append(frame)
+        self._waiting.frames.append(frame)
         if jump is not None:
             self.jumps = self.jumps.more(jump)
         return Offered(True, jump)
@@ -153,9 +149,9 @@ class VideoStream(Askable):
     def _in_range(self, time_ns: int) -> bool:
         """Whether the model has positions for a frame at this time of the present span."""
         segment = self._state.segment
-        if self._pending:
+        if self._waiting:
             assert self._size is not None
-            *_, last = self._reader.stretches(self._pending, self._size, self._state)
+            *_, last = self._reader.stretches(self._waiting.frames, self._size, self._state)
             segment = last.after
         return segment is None or segment.time_of(time_ns) < self._keeper.position_limit
 
@@ -180,9 +176,9 @@ class VideoStream(Askable):
 
     def drop_pending(self) -> int:
         """Forget the frames that wait for their chunk. Returns how many."""
-        count = len(self._pending)
-        self._pending.clear()
-        self._forget_waiting()
+        count = len(self._waiting)
+        self._waiting.frames.clear()
+        self._waiting.forget()
         return count
 
     def encode_chunk(self) -> ChunkReport | None:
@@ -190,13 +186,10 @@ class VideoStream(Askable):
 
         If not, what can be done for the next one is done now: its pairs of large pictures go through the vision tower.
         """
-        chunk, (waiting, closed) = self._chunk, self._waiting()
-        if waiting >= max(self.config.chunk_frames, self._temporal):
-            return self._encode(chunk)
-        if closed:
-            return self._encode(waiting)
-        if waiting:
-            self._look_ahead(waiting)
+        if count := self._waiting.due():
+            return self._encode(count)
+        if self._waiting and not self._reader.filters:
+            self._look_ahead()
         return None
 
     def flush(self) -> ChunkReport | None:
@@ -204,19 +197,13 @@ class VideoStream(Askable):
 
         If a jump in time lies between the waiting frames, those before it are encoded, all of them.
         """
-        waiting, closed = self._waiting()
-        count = waiting if closed else waiting - waiting % self._temporal
+        count = self._waiting.whole()
         return self._encode(count) if count else None
-
-    def _waiting(self) -> tuple[int, bool]:
-        """How many of the waiting frames, from the first one on, are of one span, and whether that is over."""
-        count = sum(1 for f in self._pending if f.span == self._pending[0].span)
-        return count, count < len(self._pending)
 
     @property
     def pending(self) -> tuple[Frame, ...]:
         """Frames that wait for their chunk. Forks see them, the cache does not hold them yet."""
-        return tuple(self._pending)
+        return tuple(self._waiting.frames)
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -234,7 +221,7 @@ class VideoStream(Askable):
     @torch.inference_mode()
     def defer(self, *, waiting: bool = True) -> DeferredFork:
         """This moment, to be forked later, or piece by piece, whatever happens to the stream until then. See `fork`."""
-        state, pending = self._state, tuple(self._pending) if waiting else ()
+        state, pending = self._state, self.pending if waiting else ()
         seen = state.held_frames + len(pending)
         if seen == 0:
             raise NoVideoError("no video yet: not one frame has arrived; append frames, or check that the camera sends")
@@ -245,8 +232,7 @@ class VideoStream(Askable):
             cache_tokens=self.cache.length,
             cache_bytes=self.cache.memory_bytes,
         )
-        if pending and (self._tip is None or self._tip.state is not state):
-            self._tip = Tip(self._reader, self._looks(), state, self.cache.fork(), self._temporal)
+        tip = self._waiting.tip(self._reader, self._looks(), state, self.cache) if pending else None
         return DeferredFork(
             adapter=self.model.adapter,
             reader=self._reader,
@@ -256,7 +242,7 @@ class VideoStream(Askable):
             segment=state.segment,
             position=state.position,
             waiting=pending,
-            tip=self._tip if pending else None,
+            tip=tip,
         )
 
     @torch.inference_mode()
@@ -269,20 +255,21 @@ class VideoStream(Askable):
         Raises:
             NoVideoError: before the first frame.
         """
-        if not self._state.frames and not self._pending:
+        if not self._state.frames and not self._waiting:
             raise NoVideoError("nothing to remember a turn after: not one frame has arrived")
-        self._make_room(len(self._pending), self._spare_text(question, answer))
-        state, pending, length = self._state, list(self._pending), self.cache.length
+        self._make_room(len(self._waiting), self._spare_text(question, answer))
+        state, pending, length = self._state, self.pending, self.cache.length
         try:
-            if self._pending:
-                self._read_chunk(len(self._pending))
+            if self._waiting:
+                self._read_chunk(len(self._waiting))
             segment = self._state.segment
             piece = self.pieces.follow_up_turn if segment is None else self.pieces.turn
             start = self._reader.text_start(self._state)
             ids = piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip())
             block = self._reader.text(ids, start, self.cache)
         except BaseException:
-            self._state, self._pending = state, pending
+            self._state = state
+            self._waiting.restart(pending)
             self.cache.truncate(length)
             raise
         ledger = self._state.ledger.grown(block)
@@ -316,7 +303,7 @@ class VideoStream(Askable):
         return StreamSnapshot(
             self.cache.snapshot(),
             self._state,
-            tuple(self._pending),
+            self.pending,
             self._size,
             replace(self._sampler),
             (self.config.system_prompt, self.config.text_base),
@@ -334,14 +321,15 @@ class VideoStream(Askable):
         for name, kept in zip(("system_prompt", "text_base"), snapshot.prefix, strict=True):
             now = getattr(self.config, name)
             require(kept == now, name, now, f"this memory was kept with {kept!r}; set that again to go back to it")
-        budget = self._budget_for(snapshot.size, self._keeper, self.pieces, "this memory cannot be gone back to")
+        what = "this memory cannot be gone back to"
+        budget = budget_for(self.model, self._keeper, self.pieces, snapshot.size, what)
         self.cache.restore(snapshot.cache)
         self.cache.bound(budget)
-        self._state, self._pending, self._size = snapshot.state, list(snapshot.pending), snapshot.size
-        self._state = replace(self._state, ledger=pinned_to(self._state.ledger, self.config.sink_frames))
+        self._size = snapshot.size
+        self._waiting.restart(snapshot.pending)
+        self._state = replace(snapshot.state, ledger=pinned_to(snapshot.state.ledger, self.config.sink_frames))
         self._keeper.budget = budget
         self._sampler = replace(adjusted(snapshot.sampler, self.config, self.model.adapter), restored=True)
-        self._tip = None
         self.resets += 1
 
     def reset(self) -> None:
@@ -371,18 +359,18 @@ class VideoStream(Askable):
         names = {c.name for c in changed}
         if not changed:
             return Reconfigured()
-        pieces, keeper, budget = self._feasible(config, changed)
-        before = (self.config, self.pieces, self._keeper, self._reader)
+        plan = self._feasible(config, changed)
+        before = Feasible(self.config, self.pieces, self._keeper, self._reader, self._keeper.budget)
         anew, length = bool(names & ANEW), self.cache.length
         try:
-            self._use(config, pieces, keeper)
+            self._use(plan)
             if anew:
                 self._adopt(*self._opened())
                 self.resets += 1
             else:
-                self._refit(budget)
+                self._refit(plan.budget)
         except BaseException:
-            self.config, self.pieces, self._keeper, self._reader = before
+            self._use(before)
             self._sampler = adjusted(self._sampler, self.config, self.model.adapter)
             raise
         later = () if self._size is None else tuple(sorted(names & LATER))
@@ -394,7 +382,7 @@ class VideoStream(Askable):
 
     def release(self) -> None:
         """Memory ran out: free what can be made again, and with an eviction rule forget half of the video."""
-        self._forget_waiting()
+        self._waiting.forget()
         if self._keeper.active:
             self._forgetting(lambda s: s.holding(self._keeper.shed(self.cache, s.ledger)))
 
@@ -404,44 +392,20 @@ class VideoStream(Askable):
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _use(self, config: StreamConfig, pieces: PromptPieces, keeper: MemoryKeeper) -> None:
-        self.config, self.pieces, self._keeper = config, pieces, keeper
-        self._reader = Reader(self.model, pieces, config)
-        self._visual = self._tip = None
+    def _use(self, plan: Feasible) -> None:
+        self.config, self.pieces, self._keeper, self._reader = plan.config, plan.pieces, plan.keeper, plan.reader
+        self._waiting.use(plan.config.chunk_frames)
 
-    def _feasible(
-        self, config: StreamConfig, changed: Sequence[Change]
-    ) -> tuple[PromptPieces, MemoryKeeper, int | None]:
-        """What settings come to: the prompt, the keeper, and the budget in tokens if there is one, and pictures.
-
-        Raises `PromptError` for the prompt, and `ConfigError` for a budget that cannot hold two chunks.
-        """
-        pieces = PromptPieces.from_template(self.model.processor, config.system_prompt)
-        keeper = MemoryKeeper(self.model.adapter, config)
+    def _feasible(self, config: StreamConfig, changed: Sequence[Change]) -> Feasible:
         names = {c.name for c in changed}
         size = None if names & ANEW and "max_pixels" in names else self._size
-        what = ", ".join(f"{c.name}={c.new!r}" for c in changed)
-        return pieces, keeper, self._budget_for(size, keeper, pieces, what)
-
-    def _budget_for(
-        self, size: tuple[int, int] | None, keeper: MemoryKeeper, pieces: PromptPieces, what: str
-    ) -> int | None:
-        """The budget in tokens for pictures of a size; None without any, or without a size.
-
-        Raises `ConfigError` that names `what` if it cannot hold two chunks.
-        """
-        if size is None:
-            return None
-        try:
-            return keeper.budget_for(size, len(pieces.start.tokens(self.model.tokenizer)))
-        except FrameError as error:
-            raise ConfigError(f"{what}: {error}") from error
+        return feasible(self.model, config, size, ", ".join(f"{c.name}={c.new!r}" for c in changed))
 
     def _refit(self, budget: int | None) -> None:
         """Bring what is there in line with settings that have changed, and with the budget that follows from them."""
         state, sampler = self._state, self._sampler
         pinned = replace(state, ledger=pinned_to(state.ledger, self.config.sink_frames))
-        self._keeper.budget, self._state, self._tip = budget, pinned, None
+        self._keeper.budget, self._state = budget, pinned
         self._sampler = adjusted(sampler, self.config, self.model.adapter)
         try:
             self._make_room(0)
@@ -452,15 +416,6 @@ class VideoStream(Askable):
             if self._state is pinned:  # nothing was forgotten yet
                 self._state = state
             raise
-
-    @property
-    def _temporal(self) -> int:
-        return self.model.adapter.geometry.temporal
-
-    @property
-    def _chunk(self) -> int:
-        """Frames that a chunk takes: whole pairs."""
-        return max(self.config.chunk_frames - self.config.chunk_frames % self._temporal, self._temporal)
 
     @torch.inference_mode()
     def _opened(self) -> tuple[KVCache, StreamState]:
@@ -475,7 +430,9 @@ class VideoStream(Askable):
     def _adopt(self, cache: KVCache, state: StreamState) -> None:
         # Everything that can fail is done by now.
         self.cache, self._state = cache, state
-        self._pending, self._size, self._visual, self._tip = [], None, None, None
+        self._size = None
+        self._waiting.restart()
+        self._waiting.use(self.config.chunk_frames)
         self._sampler = new_sampler(self.config, self.model.adapter)
 
     def _encode(self, count: int) -> ChunkReport:
@@ -487,48 +444,23 @@ class VideoStream(Askable):
 
     @torch.inference_mode()
     def _read_chunk(self, count: int) -> None:
-        chunk, length = self._pending[:count], self.cache.length
-        self._tip = None
+        chunk, length = self._waiting.frames[:count], self.cache.length
+        self._waiting.forget_tip()
         try:
             state = self._reader.video(chunk, self._looks(), self._state, self.cache).onto(self._state, chunk)
         except BaseException:
             self.cache.truncate(length)
             raise
-        del self._pending[:count]
+        del self._waiting.frames[:count]
         self._state = state
 
     def _looks(self) -> VisualTokens:
-        """Visual tokens of pictures of the present size. The first time, what chunks of them need is made."""
-        size = self._size
-        assert size is not None
-        if self._visual is None or self._visual.size != size:
-            pairs = -(-self._chunk // self._temporal)
-            self._visual = VisualTokens(self.model.adapter, size, pairs)
-            self._prepare(self._visual, pairs)
-        return self._visual
-
-    def _forget_waiting(self) -> None:
-        """What was made of waiting frames."""
-        self._tip = None
-        if self._visual is not None:
-            self._visual.forget()
-
-    def _prepare(self, visual: VisualTokens, pairs: int) -> None:
-        picture = np.zeros((*visual.size, 3), np.uint8)
-        count = self._temporal * (1 if visual.large else pairs)
-        patches, grid = visual.patches([Frame(picture, 0, 0)] * count, self.model.adapter.dtype)
-        tokens = [pairs * visual.per_pair]
-        if visual.large:
-            tokens.append(-(-visual.per_pair // -(-visual.per_pair // PIECE)))
-        self.model.adapter.prepare(patches, grid, tokens, self.cache)
+        assert self._size is not None
+        return self._waiting.visual(self._size, self.cache)
 
     @torch.inference_mode()
-    def _look_ahead(self, waiting: int) -> None:
-        visual = self._looks()
-        if visual.large and not self._reader.filters:
-            whole = waiting - waiting % self._temporal
-            for begin in range(0, whole, self._temporal):
-                visual.of(self._pending[begin : begin + self._temporal])
+    def _look_ahead(self) -> None:
+        self._waiting.look_ahead(self._looks())
 
     # --- bounded memory -------------------------------------------------------------------------------------
 
@@ -536,8 +468,8 @@ class VideoStream(Askable):
         """Let `frames` of the waiting ones, and `spare` tokens more, fit into the budget and the range of positions."""
         if not self._keeper.active or self._size is None:
             return
-        self._tip = None
-        stretches = list(self._reader.stretches(self._pending[:frames], self._size, self._state))
+        self._waiting.forget_tip()
+        stretches = list(self._reader.stretches(self._waiting.frames[:frames], self._size, self._state))
         new = sum(s.tokens for s in stretches) + spare
         self._forgetting(lambda s: s.holding(self._keeper.make_room(self.cache, s.ledger, new)))
         segment = stretches[-1].after if stretches else self._state.segment
@@ -546,7 +478,7 @@ class VideoStream(Askable):
         self._forgetting(lambda s: s.moved(*self._keeper.move_back(self.cache, s.ledger, newest, side)))
 
     def _spare_text(self, question: str, answer: str) -> int:
-        follows = self._state.segment is None and not self._pending
+        follows = self._state.segment is None and not self._waiting
         piece = self.pieces.follow_up_turn if follows else self.pieces.turn
         return len(piece.tokens(self.model.tokenizer, question=question.strip(), answer=answer.strip()))
 

@@ -137,7 +137,7 @@ def test_a_uniform_move_changes_no_answer(model, video):
     with stream.fork() as fork:
         ids = fork.ask.tokens(model.tokenizer, question=QUESTION)
         expected = fork.feed(ids)
-    stream._tip = None
+    stream._waiting.forget_tip()
 
     def shifted(layer: int, keys: torch.Tensor, values: torch.Tensor):
         return model.adapter.rotate(keys, torch.full((3, keys.shape[1], keys.shape[2]), -7)), values.clone()
