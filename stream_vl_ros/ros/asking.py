@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +16,7 @@ from stream_vl_ros.action import AskStream
 from stream_vl_ros.errors import RequestError, StreamVLError
 from stream_vl_ros.msg import Answer as AnswerMsg
 from stream_vl_ros.ros.awaiting import awaitable
+from stream_vl_ros.ros.failures import why
 from stream_vl_ros.ros.handover import Handover
 from stream_vl_ros.ros.messages import answer_message, combine, fill_response, reason, refuse, wire
 from stream_vl_ros.ros.pacing import Pace
@@ -101,10 +101,9 @@ class Asking:
         try:
             await self._answer(request, response, goal)
         except Exception as error:
-            self._node.get_logger().error(f"question {request.question[:80]!r}:\n{traceback.format_exc()}")
+            told = why(self._node, f"question {request.question[:80]!r}", error)
             if not response.success:
-                reason = f"{type(error).__name__}: {error}"
-                refuse(response, RequestError(f"the node could not answer: {reason}; its log says where"))
+                refuse(response, RequestError(told))
 
     async def _answer(self, request: Asked, response: Answered, goal: ServerGoalHandle | None) -> None:
         """Fill in the response, and publish the answers."""

@@ -11,9 +11,9 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.ros.awaiting import awaitable
-from stream_vl_ros.ros.messages import reason, wire
+from stream_vl_ros.ros.failures import why
+from stream_vl_ros.ros.messages import wire
 from stream_vl_ros.ros.qos import SERVICE_QOS
 from stream_vl_ros.ros.stream_parameters import ALL
 from stream_vl_ros.ros.streams import selected
@@ -77,8 +77,8 @@ class Remembering:
             _, errors = await self._all(name, lambda session: session.reset())
             response.success = not errors
             response.message = wire("; ".join(errors)) or "all video is forgotten"
-        except StreamVLError as error:
-            response.success, response.message = False, reason(error)
+        except Exception as error:
+            response.success, response.message = False, why(self._node, "reset", error)
         return response
 
     async def _on_memory(
@@ -89,8 +89,8 @@ class Remembering:
     ) -> Memory.Response:
         try:
             done, errors = await self._all(request.stream, lambda session: action(session, request.name))
-        except StreamVLError as error:
-            response.success, response.error = False, reason(error)
+        except Exception as error:
+            response.success, response.error = False, why(self._node, f"memory {request.name[:80]!r}", error)
             return response
         for stream, kept in done:
             response.streams += [stream] * len(kept)
@@ -113,6 +113,7 @@ class Remembering:
         for stream_name, future in futures:
             try:
                 results.append((stream_name, await awaitable(self._node, future)))
-            except StreamVLError as error:
-                errors.append(f"{stream_name}: {reason(error)}" if stream_name else reason(error))
+            except Exception as error:
+                told = why(self._node, f"the memory of {stream_name or 'the stream'}", error)
+                errors.append(f"{stream_name}: {told}" if stream_name else told)
         return results, errors

@@ -9,10 +9,11 @@ from rclpy.node import Node
 
 from stream_vl_ros.engine.watch import DEFAULT_HYSTERESIS, DEFAULT_OPTIONS, DEFAULT_THRESHOLD, Watch, WatchEvent
 from stream_vl_ros.engine.watches import MAX_WATCHES, Watches
-from stream_vl_ros.errors import ConfigError, RequestError, StreamVLError
+from stream_vl_ros.errors import ConfigError, RequestError
 from stream_vl_ros.msg import Event
+from stream_vl_ros.ros.failures import why
 from stream_vl_ros.ros.handover import Handover
-from stream_vl_ros.ros.messages import reason, to_time, wire
+from stream_vl_ros.ros.messages import to_time, wire
 from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS
 from stream_vl_ros.ros.settings import PlacedWatch
 from stream_vl_ros.ros.stream_parameters import ALL
@@ -94,8 +95,8 @@ class WatchDesk:
             streams = selected(self._streams, request.stream or ALL)
             self._perform(request, streams)
             response.success = True
-        except StreamVLError as error:
-            response.error = reason(error)
+        except Exception as error:
+            response.error = why(self._node, "watch", error)
             self._node.get_logger().warning(f"watch {request.name[:80]!r}, {request.command[:80]!r}: {response.error}")
         return fill_list(response, {stream.name: stream.watches for stream in streams})
 

@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stream_vl_ros.ros import asking, main
+from stream_vl_ros.ros import asking, main, watching
 from stream_vl_ros.ros.camera_stream import CameraStream
 from stream_vl_ros.ros.debug_image import DebugImage
 from stream_vl_ros.ros.diagnosing import Diagnosing
 from stream_vl_ros.ros.node import StreamVLNode
+from stream_vl_ros.ros.session import Session
 
 PLACES = {
     "image": (CameraStream, "_on_image"),
@@ -25,6 +26,9 @@ PLACES = {
     "debug_image": (DebugImage, "image"),
     "response": (asking, "fill_response"),
     "answer": (asking, "answer_message"),
+    "reset": (Session, "reset"),
+    "snapshot": (Session, "keep"),
+    "watch": (watching, "watch_from"),
 }
 HELD = 0.3
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from std_srvs.srv import Trigger
+from stream_vl_ros.srv import Memory, Watch
 
 from stream_vl_ros.demo.scene import FPS, demo_clip
 
@@ -93,10 +95,22 @@ def test_callbacks_that_fail_and_an_executor_that_starves(spoilt, robot, scene):
     assert not refused.success and "ValueError: out of the blue, in response" in refused.error
     order("answer")
     right(robot)
+    for name, kind, request in (
+        ("reset", Trigger, Trigger.Request()),
+        ("snapshot", Memory, Memory.Request(name="kitchen")),
+        ("watch", Watch, Watch.Request(command="add", name="door", question="Is it open?")),
+    ):
+        order(name)
+        client = robot.node.create_client(kind, f"/stream_vl/{name}")
+        robot.spin_until(client.service_is_ready, 10, f"{name} is there")
+        reply = robot.result(client.call_async(request))
+        robot.node.destroy_client(client)
+        error = reply.message if name == "reset" else reply.error
+        assert not reply.success and f"the node failed: ValueError: out of the blue, in {name}" in error
     assert not list(orders.iterdir())
     right(robot)
     text = log.read_text()
-    for name in ("status", "diagnostics", "image", "debug_image", "response", "answer"):
+    for name in ("status", "diagnostics", "image", "debug_image", "response", "answer", "reset", "snapshot", "watch"):
         assert f"out of the blue, in {name}" in text, f"nothing of {name} in the log"
     assert node.poll() is None
 
