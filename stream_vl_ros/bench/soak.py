@@ -9,9 +9,9 @@ options, dialogues, drawn and bound ones; some are cancelled, cut off, refused, 
 gone back to, let go of; time jumps; settings change; a turn is remembered; frames cannot be used.
 
 Exit status 1 if, after warm-up, resident memory moves by more than 1 % or the processor time per chunk rises by more
-than 10 %; if the last third of the stream is answered worse than the first by more than 2 points; if threads, file
-descriptors or forks add up; or if any account does not. Ctrl-C ends it behind the scene that is shown, with all of
-this for what there was until then, and 130 if that holds; a second one ends it at once.
+than 10 %; if the last third of the stream is answered worse than the first by more than 2 points, and more than one
+answer; if threads, file descriptors or forks add up; or if any account does not. Ctrl-C ends it behind the scene that
+is shown, with all of this for what there was until then, and 130 if that holds; a second one ends it at once.
 """
 
 from __future__ import annotations

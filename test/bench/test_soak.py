@@ -122,6 +122,14 @@ def test_what_moves_is_found(name, values, which):
     assert [i for i, (holds, _) in enumerate(verdicts) if not holds] == [which]
 
 
+@pytest.mark.parametrize(("asked", "wrong", "holds"), [(3, 1, True), (3, 2, False), (600, 12, True), (600, 13, False)])
+def test_one_answer_may_be_wrong_or_two_points(asked, wrong, holds):
+    thirds = [(asked, asked), (asked, asked), (asked - wrong, asked)]
+    samples = [replace(SAMPLE, right=right, asked=count) for right, count in thirds]
+    _, _, found, *_ = Soak(samples).verdicts(Limits())
+    assert found[0] is holds
+
+
 def test_what_happens_while_warming_up_does_not_count():
     cold = made(resident_mib=[800.0 + min(i, 11) * 5 for i in range(120)], chunk_ms=[9.0] * 11 + [10.0] * 109)
     assert all(holds for holds, _ in cold.verdicts(Limits()))
