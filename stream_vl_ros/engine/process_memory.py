@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
+
+# Smallest block of free memory that is occupied, in bytes: smaller ones are left to the interpreter.
+_SMALLEST = 2**18
+_LARGEST = 2**30
 
 
 def status_bytes(field: str) -> int:
@@ -24,3 +30,29 @@ def trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+@contextlib.contextmanager
+def occupied() -> Iterator[int]:
+    """Hold all memory that the C library can hand out, so that others get new memory; not a byte of it is written.
+
+    For a process whose address space may not grow now (RLIMIT_AS): otherwise there would be no end to it.
+    """
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks: list[int] = []
+    total, size = 0, _LARGEST
+    try:
+        while size >= _SMALLEST:
+            block = libc.malloc(size)
+            if block:
+                blocks.append(block)
+                total += size
+            else:
+                size //= 2
+        yield total
+    finally:
+        for block in blocks:
+            libc.free(block)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from stream_vl_ros.engine.out_of_memory import give_back
-from stream_vl_ros.engine.process_memory import status_bytes, trim
+from stream_vl_ros.engine.process_memory import occupied, status_bytes, trim
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.errors import ConfigError
 
@@ -87,7 +87,7 @@ class Gauge:
         """Let no more than this be allocated beyond what is held now; 0 for no cap.
 
         Allocations beyond it fail as they do on a device that is full. On the CPU it is the address space of the
-        process (RLIMIT_AS) that may not grow further; what was freed earlier may be used besides. oneDNN is off
+        process (RLIMIT_AS) that may not grow further, and what the C library holds free is occupied. oneDNN is off
         meanwhile: it takes memory for code, and does not recover where there is none. So measure no times under a cap.
 
         Raises:
@@ -110,10 +110,13 @@ class Gauge:
             give_back()
             trim()
             soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-            resource.setrlimit(resource.RLIMIT_AS, (status_bytes("VmSize") + round(mib * MIB), hard))
+            held = status_bytes("VmSize")
             flags = torch.backends.mkldnn.set_flags(False)
             try:
-                yield
+                resource.setrlimit(resource.RLIMIT_AS, (held, hard))
+                with occupied():
+                    resource.setrlimit(resource.RLIMIT_AS, (held + round(mib * MIB), hard))
+                    yield
             finally:
                 torch.backends.mkldnn.set_flags(flags[0])
                 resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -45,6 +45,18 @@ def test_a_cap_makes_allocations_fail_and_goes_away():
         pass
 
 
+@pytest.mark.counts
+def test_what_was_freed_before_is_no_way_around_a_cap():
+    # Blocks below glibc's threshold come from its heap, which keeps them; the last one holds the heap's end up.
+    blocks = [torch.ones(2**16 // 4) for _ in range(256 * 16)]
+    del blocks[:-1]
+    with CPU.cap(16), pytest.raises(RuntimeError) as raised:
+        torch.cat([torch.ones(2**20 // 4) for _ in range(64)])
+    assert is_out_of_memory(raised.value)
+    again = [torch.ones(2**20 // 4) for _ in range(128)]
+    assert len(again) == 128
+
+
 @pytest.mark.parametrize(
     ("message", "asked"),
     [
