@@ -33,6 +33,8 @@ _LIMITS = ("eviction", "budget_tokens", "budget_mib", "budget_seconds")
 _LIMITS_PERIOD = 10.0
 # Seconds after which a request is given up: its response may have been lost.
 _PATIENCE = 8.0
+# Seconds in which a node that has just come must be found ready for a question.
+_FOUND = 4.0
 
 _RclError = rclpy_implementation.RCLError
 
@@ -82,6 +84,7 @@ class Robot:
         self._goals: dict[int, Any] = {}
         self._server: frozenset[bytes] = frozenset()  # of the node's process, see _follow_server
         self._stopped: set[int] = set()
+        self._unsent: dict[int, tuple[float, Mapping[str, Any]]] = {}  # until when, and what is asked
         self._jobs: deque[Callable[[], None]] = deque()
         self._waiting: list[tuple[float, Client, Any, Callable[[str], None]]] = []
         self._listing = False
@@ -178,6 +181,7 @@ class Robot:
         """Once a second: which streams there are, what the cameras send, how the watches stand."""
         self._find_streams()
         self._follow_server()
+        self._send_late()
         for camera in self._cameras.values():
             camera.silence()  # follows publishers that send another kind of message
         self._give_up()
@@ -263,7 +267,7 @@ class Robot:
     def _send(self, number: int, fields: Mapping[str, Any]) -> None:
         self._follow_server()  # what is asked now is not to be given up with what was asked before
         if not self._ask.server_is_ready():
-            self._tell("failed", number, "The node takes no questions now; ask again in a moment.")
+            self._unsent[number] = (time.monotonic() + _FOUND, fields)
             return
         self._goals[number] = None
         sent = self._ask.send_goal_async(
@@ -271,6 +275,16 @@ class Robot:
             feedback_callback=lambda message: self._tell("written", number, message.feedback.text),
         )
         sent.add_done_callback(lambda future: self._on_accepted(number, future))
+
+    def _send_late(self) -> None:
+        """Send what was asked before the node could be reached."""
+        for number, (end, fields) in list(self._unsent.items()):
+            if self._ask.server_is_ready():
+                del self._unsent[number]
+                self._send(number, fields)
+            elif time.monotonic() > end:
+                del self._unsent[number]
+                self._tell("failed", number, "The node takes no questions now; ask again in a moment.")
 
     def _on_accepted(self, number: int, future: Any) -> None:
         if future.exception() is not None or future.result() is None or not future.result().accepted:
@@ -295,7 +309,9 @@ class Robot:
 
     def _stop(self, number: int) -> None:
         goal = self._goals.get(number)
-        if goal is not None:
+        if self._unsent.pop(number, None) is not None:
+            self._tell("failed", number, "Stopped before the node had taken it.")
+        elif goal is not None:
             goal.cancel_goal_async()
         elif len(self._stopped) < 1000:
             self._stopped.add(number)  # as soon as it is accepted

@@ -12,16 +12,22 @@ import pytest
 
 @pytest.fixture
 def graph(robot):
-    """`graph(process)` is the nodes' names and the count of their services 2 s after the process ended."""
+    """`graph(process)` is the nodes' names and the count of their services some seconds after the process ended."""
+
+    def now() -> tuple[list[str], int]:
+        names = ("stream_vl", "stream_vl_web", "replay")
+        return robot.node.get_node_names(), sum(robot.node.count_services(f"/{n}/get_parameters") for n in names)
 
     def left(process) -> tuple[list[str], int]:
         end = time.monotonic() + 60
         while process.poll() is None:
             assert time.monotonic() < end, "it ends"
             robot.spin_for(0.05)
-        robot.spin_for(2.0)
-        names = ("stream_vl", "stream_vl_web", "replay")
-        return robot.node.get_node_names(), sum(robot.node.count_services(f"/{n}/get_parameters") for n in names)
+        robot.spin_for(2.0)  # it may not even have been found before it ended
+        end = time.monotonic() + 6
+        while now() != (["robot"], 0) and time.monotonic() < end:
+            robot.spin_for(0.1)
+        return now()
 
     return left
 
@@ -43,7 +49,7 @@ def test_a_node_that_is_refused(start_node, graph, parameters):
 
 def test_a_node_that_is_interrupted(start_node, robot, graph):
     node = start_node()
-    assert "stream_vl" in robot.node.get_node_names()
+    robot.spin_until(lambda: "stream_vl" in robot.node.get_node_names(), 10, "it is in the graph")
     assert node.stop() == 0
     assert graph(node.process) == (["robot"], 0)
 

@@ -96,3 +96,22 @@ def test_questions_that_a_gone_node_took_are_given_up(context: rclpy.Context):
     until(lambda: told.numbers("failed") == [1, 2], "it is given up as well", 10)
     assert "went away" in told.of["failed"][1][1] and not robot._goals
     robot.close()
+
+
+def test_a_question_waits_a_moment_for_a_node_that_is_not_found_yet(context: rclpy.Context):
+    told = Told()
+    robot = Robot(rclpy.create_node("early", context=context), NAME, lambda call: call(), lambda *image: None)
+    robot.start(told)
+    for number in (1, 2):
+        robot.ask(number, {"question": "What?"})
+    robot.stop(2)
+    until(lambda: told.of.get("failed") == [(2, "Stopped before the node had taken it.")], "it is not sent")
+    server = Server(context)
+    until(lambda: told.numbers("accepted") == [1], "it is sent")
+    server.silence()
+    server.leave()
+    until(lambda: told.numbers("failed") == [2, 1] and not robot._ask.server_is_ready(), "the node is gone", 10)
+    robot.ask(3, {"question": "What?"})
+    until(lambda: told.numbers("failed") == [2, 1, 3], "there is nobody to take it", 15)
+    assert "takes no questions now" in told.of["failed"][-1][1] and not robot._unsent
+    robot.close()
