@@ -93,6 +93,7 @@ class Robot:
         self.node = rclpy.create_node("robot", context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
+        self._reached: set[object] = set()  # clients that the present node knows
         self.statuses: list[StreamStatus] = []
         self.answers: list[Answer] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -103,6 +104,12 @@ class Robot:
         self.camera = self.node.create_publisher(
             Image, TOPIC, QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
         )
+
+    def forget(self) -> None:
+        """Begin with another node."""
+        self.statuses.clear()
+        self.answers.clear()
+        self._reached.clear()
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -119,6 +126,17 @@ class Robot:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.05)
+
+    def reach(self, client, timeout: float = 30.0) -> None:
+        """Wait until a client's service can be called.
+
+        That it is there for us is not yet that we are there for it: a response that its middleware cannot deliver
+        within 100 ms is lost, and on a busy machine a server may take as long to find a client.
+        """
+        self.spin_until(client.service_is_ready, timeout, f"{client.srv_name} is there")
+        if client not in self._reached:
+            self._reached.add(client)
+            self.spin_for(0.5)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         self.spin_until(lambda: self.statuses and self.statuses[-1].state == "active", timeout, "the node is ready")
@@ -205,8 +223,7 @@ def start_node(robot: Robot, ros_env: dict[str, str], tmp_path: Path) -> Iterato
                 "target_fps": 0.0,
                 "flush_after": 0.5,
             }
-            robot.statuses.clear()
-            robot.answers.clear()
+            robot.forget()
             log = tmp_path / f"node-{len(list(tmp_path.iterdir()))}.log"
             node = NodeProcess(ros_env, log, defaults | parameters, fresh=fresh)
             stack.callback(node.stop)

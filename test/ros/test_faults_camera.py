@@ -59,7 +59,7 @@ def test_restarts_with_other_pictures_and_falls_silent(start_node, robot, scene)
     topic = "/test/faulty_camera"
     node = start_node(ready=False, model="embedded", image_topic=topic, image_timeout=3.0)
     robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
-    robot.spin_until(robot.ask_client.service_is_ready, 10, "the service is there")
+    robot.reach(robot.ask_client)
     larger = np.repeat(np.repeat(scene, 2, axis=1), 2, axis=2)
     shown = 0
     for pictures, encoding in ((scene, "rgb8"), (larger, "bgr8"), (scene[:, ::2, ::2].copy(), "rgb8")):

@@ -111,7 +111,8 @@ def test_a_spoilt_folder_is_said_and_can_be_mended(start_node, robot, folders):
     change = robot.node.create_client(ChangeState, "/stream_vl/change_state")
     state = robot.node.create_client(GetState, "/stream_vl/get_state")
     parameters = AsyncParameterClient(robot.node, "/stream_vl")
-    robot.spin_until(lambda: change.service_is_ready() and state.service_is_ready(), 30, "the node is there")
+    robot.reach(change)
+    robot.reach(state)
     robot.spin_until(parameters.services_are_ready, 20, "parameters can be set")
 
     def configure(folder: Path) -> bool:

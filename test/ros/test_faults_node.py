@@ -102,7 +102,7 @@ def test_callbacks_that_fail_and_an_executor_that_starves(spoilt, robot, scene):
     ):
         order(name)
         client = robot.node.create_client(kind, f"/stream_vl/{name}")
-        robot.spin_until(client.service_is_ready, 10, f"{name} is there")
+        robot.reach(client)
         reply = robot.result(client.call_async(request))
         robot.node.destroy_client(client)
         error = reply.message if name == "reset" else reply.error

@@ -41,7 +41,7 @@ class Manager:
         self.robot.node.destroy_subscription(self.subscription)
 
     def call(self, service: str, request: object, timeout: float = 60.0):
-        self.robot.spin_until(self.clients[service].service_is_ready, 30, f"{service} is there")
+        self.robot.reach(self.clients[service])
         return self.robot.result(self.clients[service].call_async(request), timeout)
 
     def change(self, transition: int) -> bool:

@@ -134,7 +134,7 @@ def test_watches_come_and_go(start_node, robot, tuner):
     client = robot.node.create_client(Watch, "/stream_vl/watch")
 
     def listed() -> dict[str, tuple[str, float]]:
-        robot.spin_until(client.service_is_ready, 10, "~/watch is there")
+        robot.reach(client)
         response = robot.result(client.call_async(Watch.Request(command="list")))
         return {n: (q, t) for n, q, t in zip(response.names, response.questions, response.thresholds, strict=True)}
 
@@ -213,7 +213,7 @@ def test_a_topic_that_is_none_is_refused_also_while_unconfigured(start_node, rob
 def test_more_watches_than_there_may_be_are_refused(start_node, robot, tuner):
     node = start_node(ready=False, autostart=False)
     client = robot.node.create_client(Watch, "/stream_vl/watch")
-    robot.spin_until(client.service_is_ready, 10, "~/watch is there")
+    robot.reach(client)
     for i in range(256):
         request = Watch.Request(command="add", name=f"w{i}", question="Is it so?")
         assert robot.result(client.call_async(request)).success
@@ -238,7 +238,7 @@ def test_what_is_dumped_can_be_loaded(start_node, robot, tuner, tmp_path):
 def test_descriptions_and_flags(start_node, robot):
     start_node()
     client = robot.node.create_client(DescribeParameters, "/stream_vl/describe_parameters")
-    robot.spin_until(client.service_is_ready, 10, "descriptions are there")
+    robot.reach(client)
     names = [p.name for p in PARAMETERS]
     descriptors = robot.result(client.call_async(DescribeParameters.Request(names=names))).descriptors
     for parameter, descriptor in zip(PARAMETERS, descriptors, strict=True):

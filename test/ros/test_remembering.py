@@ -15,7 +15,7 @@ def memory(robot):
     clients = {n: robot.node.create_client(Memory, f"/stream_vl/{n}") for n in ("snapshot", "restore", "discard")}
 
     def call(service: str, name: str) -> Memory.Response:
-        robot.spin_until(clients[service].service_is_ready, 10, f"{service} is there")
+        robot.reach(clients[service])
         return robot.result(clients[service].call_async(Memory.Request(name=name)))
 
     yield call

@@ -23,7 +23,7 @@ def memory(robot):
     }
 
     def send(service: str, name: str, stream: str = ""):
-        robot.spin_until(clients[service].service_is_ready, 10, f"{service} is there")
+        robot.reach(clients[service])
         return clients[service].call_async(Memory.Request(name=name, stream=stream))
 
     def call(service: str, name: str, stream: str = "") -> Memory.Response:

@@ -61,7 +61,7 @@ class Cameras:
         self.robot.spin_until(
             lambda: all(p.get_subscription_count() > 0 for p in self.publishers.values()), 20, "cameras are matched"
         )
-        self.robot.spin_until(self.robot.ask_client.service_is_ready, 10, "the service is there")
+        self.robot.reach(self.robot.ask_client)
 
     def publish(self, name: str, pixels: np.ndarray, stamp_ns: int) -> None:
         message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8", step=pixels.shape[1] * 3)
@@ -87,7 +87,7 @@ class Cameras:
     def call(self, kind, service: str, request, timeout: float = 30.0):
         client = self.robot.node.create_client(kind, f"/stream_vl/{service}")
         try:
-            self.robot.spin_until(client.service_is_ready, 20, f"{service} is there")
+            self.robot.reach(client)
             return self.robot.result(client.call_async(request), timeout)
         finally:
             self.robot.node.destroy_client(client)

@@ -43,7 +43,7 @@ class Listener:
         self.subscription = robot.node.create_subscription(Event, "/stream_vl/event", self.events.append, qos)
 
     def call(self, command: str, **fields: object) -> Watch.Response:
-        self.robot.spin_until(self.client.service_is_ready, 20, "~/watch is there")
+        self.robot.reach(self.client)
         return self.robot.result(self.client.call_async(Watch.Request(command=command, **fields)))
 
     def matched(self) -> None:
@@ -182,7 +182,7 @@ def test_before_any_video_it_waits(start_node, robot, listener):
 
 def test_one_may_be_added_while_the_model_is_loading(start_node, robot, listener, clip):
     embedded(start_node, ready=False, fresh=True)
-    listener.robot.spin_until(listener.client.service_is_ready, 30, "~/watch is there")
+    listener.robot.reach(listener.client)
     robot.spin_until(lambda: robot.statuses, 20, "a status")
     early = robot.statuses[-1].state
     assert listener.call("add", name="red", question=RED).success
@@ -311,7 +311,7 @@ def test_the_node_reports_its_watches_as_parameters(start_node, robot, listener,
 
     start_node(**{"watches": "['d']", "watch.d.question": "Open?"})
     client = robot.node.create_client(GetParameters, "/stream_vl/get_parameters")
-    robot.spin_until(client.service_is_ready, 10, "parameters are there")
+    robot.reach(client)
     names = ["watches", "watch.d.question", "watch.d.threshold"]
     values = robot.result(client.call_async(GetParameters.Request(names=names))).values
     robot.node.destroy_client(client)
