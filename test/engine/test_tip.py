@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stream_vl_ros.engine import EngineRunner, Question, RunnerConfig, StreamConfig, VideoStream
+from stream_vl_ros.engine import EngineRunner, Question, RunnerConfig, StreamConfig, VideoStream, intake
 from stream_vl_ros.engine.visual import LARGE
 
 QUESTION = "What is it?"
@@ -170,8 +170,9 @@ def test_a_border_in_time_between_waiting_frames(loaded, video):
     assert (seen - ask(alone.fork())).abs().max() < 1e-4
 
 
-def test_a_chunk_does_not_wait_for_a_question_that_came_before_it(loaded, video):
+def test_a_chunk_does_not_wait_for_a_question_that_came_before_it(loaded, video, monkeypatch):
     """The question sees what was there when it came, although the chunk was read first."""
+    monkeypatch.setattr(intake, "SLICE", 60.0)  # of a machine that is as slow as it likes
     stream = make(dataclasses.replace(loaded, eos_ids=frozenset()))
     runner = EngineRunner(stream, RunnerConfig(queue_policy="block"))
     frames_at_first_text: list[int] = []
