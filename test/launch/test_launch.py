@@ -221,7 +221,8 @@ class TestLaunch:
         assert parameters("/robot/eyes") == {**OTHERS, "use_sim_time": True}
         assert transports(running) == "UDPv4"
         # `autostart` is false: somebody has to configure it.
-        configured = start("ros2", "lifecycle", "set", "/robot/eyes", "configure")
+        # Half a second, which is what it looks for nodes by itself, is short.
+        configured = start("ros2", "lifecycle", "set", "--no-daemon", "--spin-time", "5", "/robot/eyes", "configure")
         assert configured.process.wait(START_TIMEOUT) == 0, configured.output()
         assert "Transitioning successful" in configured.output()
         running.wait_for("answers mean nothing")
