@@ -33,7 +33,7 @@ def trim() -> None:
 
 
 @contextlib.contextmanager
-def occupied() -> Iterator[int]:
+def occupied() -> Iterator[None]:
     """Hold all memory that the C library can hand out, so that others get new memory; not a byte of it is written.
 
     For a process whose address space may not grow now (RLIMIT_AS): otherwise there would be no end to it.
@@ -43,16 +43,15 @@ def occupied() -> Iterator[int]:
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     blocks: list[int] = []
-    total, size = 0, _LARGEST
+    size = _LARGEST
     try:
         while size >= _SMALLEST:
             block = libc.malloc(size)
             if block:
                 blocks.append(block)
-                total += size
             else:
                 size //= 2
-        yield total
+        yield
     finally:
         for block in blocks:
             libc.free(block)

@@ -49,27 +49,10 @@ class Remembering:
             "~/load_memory": lambda session, name: session.load(name),
         }
         resets = {"~/reset": ALL} | {stream.topic("reset"): name or ALL for name, stream in streams.items()}
+        serve = functools.partial(node.create_service, qos_profile=SERVICE_QOS, callback_group=together)
         self._services = [
-            *(
-                node.create_service(
-                    Trigger,
-                    topic,
-                    functools.partial(self._on_reset, name),
-                    qos_profile=SERVICE_QOS,
-                    callback_group=together,
-                )
-                for topic, name in resets.items()
-            ),
-            *(
-                node.create_service(
-                    Memory,
-                    topic,
-                    functools.partial(self._on_memory, action),
-                    qos_profile=SERVICE_QOS,
-                    callback_group=together,
-                )
-                for topic, action in actions.items()
-            ),
+            *(serve(Trigger, topic, functools.partial(self._on_reset, name)) for topic, name in resets.items()),
+            *(serve(Memory, topic, functools.partial(self._on_memory, action)) for topic, action in actions.items()),
         ]
 
     async def _on_reset(self, name: str, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
