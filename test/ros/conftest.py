@@ -22,6 +22,7 @@ from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
+from stream_vl_ros.action import AskStream  # noqa: E402
 from stream_vl_ros.msg import Answer, StreamStatus  # noqa: E402
 from stream_vl_ros.srv import Ask  # noqa: E402
 
@@ -191,6 +192,43 @@ class Robot:
         self.spin_until(there, timeout, f"{received} frames received and at most {waiting} waiting")
         return self.statuses[-1]
 
+    def questions_settled(self, asked: int, timeout: float = 30.0) -> StreamStatus:
+        """The first status after `asked` questions in which none is being answered."""
+
+        def there() -> bool:
+            return bool(self.statuses) and (
+                self.statuses[-1].questions_asked >= asked and self.statuses[-1].questions_active == 0
+            )
+
+        self.spin_until(there, timeout, f"{asked} questions asked and none being answered")
+        status = self.statuses[-1]
+        assert self.unaccounted_questions(status) == 0
+        return status
+
+
+class Feedback:
+    """All that goals of `~/ask_stream` are told while they go on, by stream.
+
+    A subscription of its own: rclpy's action client drops feedback that it has not read when the result is there.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        self.pieces: dict[str, list[str]] = {}
+        self._robot = robot
+        self._subscription = robot.node.create_subscription(
+            AskStream.Impl.FeedbackMessage, "/stream_vl/ask_stream/_action/feedback", self._take, QoSProfile(depth=1000)
+        )
+        robot.spin_until(lambda: robot.node.count_publishers(self._subscription.topic_name), 20, "the action is there")
+
+    def _take(self, message: AskStream.Impl.FeedbackMessage) -> None:
+        self.pieces.setdefault(message.feedback.stream, []).append(message.feedback.text)
+
+    def written(self, stream: str = "") -> str:
+        return "".join(self.pieces.get(stream, []))
+
+    def close(self) -> None:
+        self._robot.node.destroy_subscription(self._subscription)
+
 
 @pytest.fixture(scope="session")
 def robot(ros_domain_id: int) -> Iterator[Robot]:
@@ -200,6 +238,19 @@ def robot(ros_domain_id: int) -> Iterator[Robot]:
         it = Robot(ros_domain_id)
         yield it
         it.close()
+
+
+@pytest.fixture
+def feedback(robot: Robot) -> Iterator[Callable[[], Feedback]]:
+    """`feedback()` begins to listen, once a node runs."""
+    with contextlib.ExitStack() as stack:
+
+        def listen() -> Feedback:
+            it = Feedback(robot)
+            stack.callback(it.close)
+            return it
+
+        yield listen
 
 
 @pytest.fixture
