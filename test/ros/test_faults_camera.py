@@ -107,7 +107,7 @@ def test_a_recording_that_loops_a_hundred_times(start_node, robot, ros_env, scen
     node = start_node(model="embedded", eviction="window", budget_tokens=256, on_time_jump="mark")
     command = [
         sys.executable, "-m", "stream_vl_ros.bag.replay", str(bag), "--to", robot.topic, "--loop", "--loop-stamps",
-        "repeat", "--rate", "40", "--wait-for-subscribers", "1", "--progress-json",
+        "repeat", "--rate", "25", "--wait-for-subscribers", "1", "--progress-json",
     ]  # fmt: skip
     told = tmp_path / "player.jsonl"
     with told.open("w") as out:  # more than a pipe holds
