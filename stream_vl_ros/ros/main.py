@@ -23,10 +23,17 @@ _REST = 0.1
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until Ctrl-C. Returns the exit code: 0, or 2 for parameters that cannot work."""
+    began = False
     try:
         rclpy.init(args=args)
+        began = True
         node = StreamVLNode()
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
     except (ConfigError, rclpy.exceptions.ParameterException, _RclError) as error:
+        if began and not rclpy.ok():  # SIGTERM, after which the middleware refuses whatever comes next
+            return 0
         rclpy.logging.get_logger(NODE_NAME).fatal(str(error))
         rclpy.try_shutdown()
         return 2

@@ -43,6 +43,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = rclpy.create_node(NODE_NAME)
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
     except (rclpy.exceptions.ParameterException, rclpy_implementation.RCLError) as error:
         logger.fatal(str(error))
         rclpy.try_shutdown()

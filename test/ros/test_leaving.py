@@ -57,6 +57,37 @@ def test_a_node_that_is_interrupted(start_node, robot, graph):
     assert graph(node.process) == 0
 
 
+HASTY = """
+import os, signal, sys, time
+{imports}
+def interrupted(*args, _made={maker}, **kwargs):
+    made = _made(*args, **kwargs)
+    os.kill(os.getpid(), signal.{sent})
+    time.sleep(0.2)
+    return made
+{maker} = interrupted
+from stream_vl_ros.{kind}.main import run
+run()
+"""
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("kind", "imports", "maker"),
+    [
+        ("ros", "from stream_vl_ros.ros import node", "node.ParameterDesk"),
+        ("web", "import rclpy", "rclpy.create_node"),
+    ],
+    ids=["node", "page"],
+)
+def test_ctrl_c_while_it_is_being_made(ros_env, graph, kind, imports, maker, sent):
+    """As if it came in the middle of the constructor."""
+    program = HASTY.format(kind=kind, imports=imports, maker=maker, sent=sent)
+    process = subprocess.Popen([sys.executable, "-c", program], env=ros_env, stderr=subprocess.PIPE, text=True)
+    assert graph(process) == 0
+    assert (process.returncode, process.communicate()[1]) == (0, "")
+
+
 @pytest.mark.parametrize("wrong", ["parameter", "type", "port"])
 def test_a_page_that_is_refused(ros_env, graph, wrong):
     with socket.create_server(("127.0.0.1", 0)) as taken:
