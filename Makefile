@@ -15,7 +15,7 @@ status=0; \
 	python -m pytest -m "not alone and not talks" --numprocesses logical --maxprocesses 4 \
 		--dist loadfile --no-loadscope-reorder || status=$$?; \
 	[[ $$status -le 1 ]] || exit $$status; \
-	python -m pytest -m "talks and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder || status=$$?; \
+	python -m pytest -m "talks and not alone" --numprocesses 4 --dist worksteal || status=$$?; \
 	[[ $$status -le 1 ]] || exit $$status; \
 	python -m pytest -m alone || status=$$?; exit $$status
 endef
