@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -143,8 +143,8 @@ class Trainer:
         named = list(self.model.named_parameters())
         half = len(named) // 2
         for i, part in enumerate((named[:half], named[half:])):
-            torch.save({n: p.detach() for n, p in part}, folder / f"model{i}.pt")
-        torch.save({"steps": self.steps, "helper": self.helper.state_dict()}, folder / "rest.pt")
+            save_file({n: p.detach().contiguous() for n, p in part}, folder / f"model{i}.safetensors")
+        save_file({n: t.contiguous() for n, t in self.helper.state_dict().items()}, folder / "helper.safetensors")
         flat = {n: a.bfloat16().contiguous() for (n, _), a in zip(named, self.averaged, strict=True)}
         save_file(flat, folder / "weights.safetensors", {"format": "pt"})
 
@@ -158,9 +158,8 @@ class Trainer:
         else:
             state = {}
             for i in range(2):
-                state.update(torch.load(folder / f"model{i}.pt", map_location=self.device, weights_only=True))
-            rest = torch.load(folder / "rest.pt", map_location=self.device, weights_only=True)
-            self.helper.load_state_dict(rest["helper"])
+                state.update(load_file(folder / f"model{i}.safetensors"))
+            self.helper.load_state_dict(load_file(folder / "helper.safetensors"))
         with torch.no_grad():
             for (name, p), a in zip(self.model.named_parameters(), self.averaged, strict=True):
                 p.copy_(state[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +103,19 @@ def test_prompts_are_the_chat_templates(packed: tuple[Packed, list[Episode]]) ->
         assert written.startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n")
         assert written.endswith(template.split("<|vision_end|>")[1])
     assert e.target[end - 1] == processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_training_goes_on_from_what_it_saved(trainer: Trainer, tmp_path: Path) -> None:
+    trainer.save(tmp_path)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".safetensors"}
+    held = [[p.detach().clone() for p in m.parameters()] for m in (trainer.model, trainer.helper)]
+    with torch.no_grad():
+        for p in (*trainer.model.parameters(), *trainer.helper.parameters(), *trainer.averaged):
+            p.zero_()
+    trainer.load(tmp_path)
+    for module, before in zip((trainer.model, trainer.helper), held, strict=True):
+        assert all(map(torch.equal, module.parameters(), before))
+    assert all(map(torch.equal, trainer.averaged, held[0]))
 
 
 def test_a_step_on_one_batch_lowers_its_loss(trainer: Trainer, packed: tuple[Packed, list[Episode]]) -> None:
