@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,23 +21,29 @@ class Account:
     Attributes:
         ends: how the clients' requests ended.
         seconds: how long the clients waited for each response.
+        overdue: by how many seconds the latest response came after its request's own timeout.
         other: some errors that the clients did not expect.
         heeded, heeded_busy: requests that came when a busy node had said, and how many found it busy again.
+        unknown: busy responses of the last round that could not say when.
         statuses: the node's last status of each stream.
         published: frames that the cameras published, by stream.
         call_timeout: seconds after which a client takes its request for lost.
+        grace: seconds that `overdue` may come to.
         cache_bytes: of all streams, before and after.
         process_mib: what the node's process alone has written to, before and after.
         limit_mib: by how much that may grow.
     """
 
     call_timeout: float
+    grace: float
     limit_mib: float
     ends: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    overdue: float = -math.inf
     other: list[str] = field(default_factory=list)
     heeded: int = 0
     heeded_busy: int = 0
+    unknown: int = 0
     statuses: dict[str, Status] = field(default_factory=dict)
     published: dict[str, int] = field(default_factory=dict)
     cache_bytes: tuple[int, int] = (0, 0)
@@ -44,9 +51,12 @@ class Account:
 
     def take(self, rounds: Sequence[Mapping[str, Any]]) -> None:
         """Add what client processes told of a round."""
+        self.unknown = 0
         for told in rounds:
             self.ends.update(told["ends"])
             self.seconds += told["seconds"]
+            self.overdue = max(self.overdue, told["overdue"])
+            self.unknown += told["unknown"]
             self.other += told["other"]
             self.heeded += told["heeded"]
             self.heeded_busy += told["heeded_busy"]
@@ -72,6 +82,14 @@ class Account:
         found = [f"a client was told: {error}" for error in self.other[:5]]
         if lost := self.ends["lost"]:
             found.append(f"{lost} requests got no response within {self.call_timeout:g} s")
+        if self.overdue > self.grace:
+            found.append(
+                f"a response came {self.overdue:.1f} s after its request's own timeout, at the most {self.grace:g}"
+            )
+        if self.unknown:
+            found.append(
+                f"{self.unknown} busy responses could not say when to come back, though answers had ended before"
+            )
         if not self.requests or not self.ends["answered"]:
             found.append(f"{self.requests} requests, {self.ends['answered']} of them answered: this was no load")
         for client, node in {"answered": "answered", "timed_out": "timed_out", "cancelled": "cancelled"}.items():

@@ -7,6 +7,7 @@ for what is still open, and prints `{"event": "round", ...}`, what came of it; a
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -35,6 +36,9 @@ PATIENCE = {"patient": 20.0, "hurried": 0.4, "fickle": 20.0}
 
 WHIM = 0.3
 
+GRACE = 5.0
+"""Seconds after a request's own timeout by which it must have heard of its end."""
+
 # Of all that the clients of a service are sent, each sees what its history holds.
 DEEP = QoSProfile(depth=1000)
 
@@ -46,6 +50,7 @@ class Told:
     Attributes:
         ends: how their requests ended: answered, busy, timed_out, cancelled, lost (nothing came), or other.
         seconds: from each request to its response.
+        overdue: by how many of them the latest response came after its request's own timeout; below 0 if none did.
         other: some errors that are none of these.
         heeded: requests that came when a busy node had said that they should.
         heeded_busy: how many of them found it busy again.
@@ -54,6 +59,7 @@ class Told:
 
     ends: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    overdue: float = -math.inf
     other: list[str] = field(default_factory=list)
     heeded: int = 0
     heeded_busy: int = 0
@@ -152,6 +158,7 @@ class Client:
         self._open = False
         self.told.ends[how] += 1
         self.told.seconds.append(now - self._sent_at)
+        self.told.overdue = max(self.told.overdue, now - self._sent_at - PATIENCE[self.kind])
         self.told.heeded += self._heeds
         self.told.heeded_busy += self._heeds and how == "busy"
         self._heeds = how == "busy"

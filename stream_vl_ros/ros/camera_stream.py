@@ -11,7 +11,7 @@ from rclpy.node import Node
 
 from stream_vl_ros.engine.watch import WatchEvent
 from stream_vl_ros.engine.watches import Watches
-from stream_vl_ros.errors import EngineClosedError
+from stream_vl_ros.errors import EngineClosedError, FrameError
 from stream_vl_ros.msg import StreamStatus
 from stream_vl_ros.ros.camera import Camera, CameraSettings, ImageMessage
 from stream_vl_ros.ros.debug_image import DebugImage
@@ -114,10 +114,16 @@ class CameraStream:
         self.debug_image.close()
 
     def _on_image(self, message: ImageMessage) -> None:
-        if self.session is None:
+        session = self.session
+        if session is None:
             return
-        with contextlib.suppress(EngineClosedError):
-            self.session.push(message)
+        try:
+            session.push(message)
+        except EngineClosedError as error:
+            session.reject(FrameError(error.reason, str(error)))
+        except Exception as error:
+            session.reject(FrameError("node_error", f"{type(error).__name__}: {error}"))
+            raise
         self.debug_image.image(message)
 
     def _latest_signature(self, session: Session) -> str:

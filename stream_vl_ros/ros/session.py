@@ -143,7 +143,7 @@ class Session:
         """Hand over an image; it is decoded on the engine's thread, if it is kept."""
         stamp = message.header.stamp
         if stamp.sec < 0 or stamp.nanosec >= NANOSECONDS:
-            self._runner.reject(
+            self.reject(
                 FrameError(
                     "bad_stamp",
                     f"header stamp of {stamp.sec} s and {stamp.nanosec} ns is no time: seconds must not be negative, "
@@ -152,6 +152,10 @@ class Session:
             )
             return
         self._runner.push(functools.partial(picture_of, message, self._image_options), to_ns(stamp))
+
+    def reject(self, error: FrameError) -> None:
+        """Count an image that cannot be handed over."""
+        self._runner.reject(error)
 
     def ask(
         self, request: Ask.Request | AskStream.Goal, on_text: Callable[[str], None] | None = None

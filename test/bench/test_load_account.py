@@ -18,12 +18,12 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 ROUND: dict[str, Any] = {
     "ends": {"answered": 4, "cancelled": 1, "busy": 3, "timed_out": 2}, "seconds": [1.0] * 10, "other": [],
-    "heeded": 2, "heeded_busy": 1,
+    "heeded": 2, "heeded_busy": 1, "overdue": -2.0, "unknown": 0,
 }  # fmt: skip
 
 
 def account(status: dict[str, Any], told: dict[str, Any], **fields: Any) -> Account:
-    it = Account(30.0, 16.0, statuses={"front": status}, published={"front": 20}, **fields)
+    it = Account(30.0, 5.0, 16.0, statuses={"front": status}, published={"front": 20}, **fields)
     it.take([told])
     return it
 
@@ -57,4 +57,10 @@ def test_memory_matters():
 
 
 def test_no_load_is_none():
-    assert "this was no load" in Account(30.0, 16.0).wrong()[0]
+    assert "this was no load" in Account(30.0, 5.0, 16.0).wrong()[0]
+
+
+def test_waiting_matters():
+    assert account(STATUS, ROUND | {"overdue": 4.9}).wrong() == []
+    assert "after its request's own timeout" in account(STATUS, ROUND | {"overdue": 5.1}).wrong()[0]
+    assert "when to come back" in account(STATUS, ROUND | {"unknown": 1}).wrong()[0]

@@ -20,7 +20,7 @@ from stream_vl_ros.ros.node import StreamVLNode
 from stream_vl_ros.ros.session import Session
 
 PLACES = {
-    "image": (CameraStream, "_on_image"),
+    "image": (Session, "push"),
     "status": (CameraStream, "publish_status"),
     "diagnostics": (Diagnosing, "publish"),
     "debug_image": (DebugImage, "image"),

@@ -33,6 +33,6 @@ def test_clients_and_cameras_at_once(ros_env: dict[str, str], monkeypatch: pytes
     assert len(results["statuses"]) == 4
     for name, status in results["statuses"].items():
         assert status["frames_received"] == results["published"][name] > 8 * SECONDS / 2, said
-    assert results["longest_wait"] < load.CALL_TIMEOUT
+    assert results["longest_wait"] < load.CALL_TIMEOUT and results["overdue"] < load.GRACE and results["unknown"] == 0
     assert "Traceback" not in (tmp_path / "node.log").read_text()
     assert "What the clients were told" in said
