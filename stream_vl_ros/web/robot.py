@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import rclpy
-from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient
 from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -19,22 +17,19 @@ from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 
-from stream_vl_ros.action import AskStream
 from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.msg import Answer, Event, StreamStatus
 from stream_vl_ros.ros.camera import Camera, CameraSettings
-from stream_vl_ros.ros.messages import to_ns
 from stream_vl_ros.ros.qos import EVENT_QOS, SERVICE_QOS, STATUS_QOS
 from stream_vl_ros.srv import Watch
-from stream_vl_ros.web.scores import columns
+from stream_vl_ros.web.asking import Asking
+from stream_vl_ros.web.plain import plain, plain_watches
 
 _STATUS_TYPE = "stream_vl_ros/msg/StreamStatus"
 _LIMITS = ("eviction", "budget_tokens", "budget_mib", "budget_seconds")
 _LIMITS_PERIOD = 10.0
 # Seconds after which a request is given up: its response may have been lost.
 _PATIENCE = 8.0
-# Seconds in which a node that has just come must be found ready for a question.
-_FOUND = 4.0
 
 _RclError = rclpy_implementation.RCLError
 
@@ -80,11 +75,6 @@ class Robot:
         self._told: Told | None = None
         self._cameras: dict[str, Camera] = {}
         self._statuses: dict[str, Any] = {}
-        # Handles of the goals under way, by the caller's number; none before a goal is accepted.
-        self._goals: dict[int, Any] = {}
-        self._server: frozenset[bytes] = frozenset()  # of the node's process, see _follow_server
-        self._stopped: set[int] = set()
-        self._unsent: dict[int, tuple[float, Mapping[str, Any]]] = {}  # until when, and what is asked
         self._jobs: deque[Callable[[], None]] = deque()
         self._waiting: list[tuple[float, Client, Any, Callable[[str], None]]] = []
         self._listing = False
@@ -98,15 +88,7 @@ class Robot:
         """Begin."""
         self._told = told
         node, name = self._node, self._name
-        self._ask = ActionClient(
-            node,
-            AskStream,
-            f"{name}/ask_stream",
-            goal_service_qos_profile=SERVICE_QOS,
-            result_service_qos_profile=SERVICE_QOS,
-            cancel_service_qos_profile=SERVICE_QOS,
-            feedback_sub_qos_profile=SERVICE_QOS,
-        )
+        self._asking = Asking(node, name, self._tell)
         self._watch = node.create_client(Watch, f"{name}/watch", qos_profile=SERVICE_QOS)
         self._parameters = AsyncParameterClient(node, name)
         node.create_subscription(Answer, f"{name}/answer", lambda m: self._tell("answer", plain(m)), EVENT_QOS)
@@ -132,11 +114,11 @@ class Robot:
 
     def ask(self, number: int, fields: Mapping[str, Any]) -> None:
         """Ask; what comes of it is told under `number`."""
-        self._post(lambda: self._send(number, fields))
+        self._post(lambda: self._asking.send(number, fields))
 
     def stop(self, number: int) -> None:
         """End an answer at its next token."""
-        self._post(lambda: self._stop(number))
+        self._post(lambda: self._asking.stop(number))
 
     def watch(self, fields: Mapping[str, Any], done: Callable[[str], None]) -> None:
         """Send a request to `~/watch`; `done` is delivered with the reason if it was refused, or with nothing."""
@@ -180,8 +162,7 @@ class Robot:
     def _look(self) -> None:
         """Once a second: which streams there are, what the cameras send, how the watches stand."""
         self._find_streams()
-        self._follow_server()
-        self._send_late()
+        self._asking.look()
         for camera in self._cameras.values():
             camera.silence()  # follows publishers that send another kind of message
         self._give_up()
@@ -240,81 +221,6 @@ class Robot:
     def _on_image(self, name: str, image: Any) -> None:
         stamp = image.header.stamp
         self._received(name, image, int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec))
-
-    # --- questions
-
-    def _follow_server(self) -> None:
-        """Give up the goals under way if who took them is gone: its answers will never come.
-
-        A node that is killed stays in the graph for a while, and one that takes its place may offer the action before
-        anything else shows it. What is told by the node's own publisher of answers lives as long as the node does.
-        """
-        infos = self._node.get_publishers_info_by_topic(f"{self._name}/answer")
-        now = frozenset(bytes(info.endpoint_gid) for info in infos)
-        if self._server and now - self._server:
-            self._forsake("The node was started anew before it had answered; ask again.")
-        elif not self._ask.server_is_ready():
-            self._forsake("The node went away before it had answered; ask again when it is back.")
-        self._server = now or self._server
-
-    def _forsake(self, reason: str) -> None:
-        numbers = list(self._goals)
-        self._goals.clear()
-        self._stopped.clear()
-        for number in numbers:
-            self._tell("failed", number, reason)
-
-    def _send(self, number: int, fields: Mapping[str, Any]) -> None:
-        self._follow_server()  # what is asked now is not to be given up with what was asked before
-        if not self._ask.server_is_ready():
-            self._unsent[number] = (time.monotonic() + _FOUND, fields)
-            return
-        self._goals[number] = None
-        sent = self._ask.send_goal_async(
-            AskStream.Goal(**fields),
-            feedback_callback=lambda message: self._tell("written", number, message.feedback.text),
-        )
-        sent.add_done_callback(lambda future: self._on_accepted(number, future))
-
-    def _send_late(self) -> None:
-        """Send what was asked before the node could be reached."""
-        for number, (end, fields) in list(self._unsent.items()):
-            if self._ask.server_is_ready():
-                del self._unsent[number]
-                self._send(number, fields)
-            elif time.monotonic() > end:
-                del self._unsent[number]
-                self._tell("failed", number, "The node takes no questions now; ask again in a moment.")
-
-    def _on_accepted(self, number: int, future: Any) -> None:
-        if future.exception() is not None or future.result() is None or not future.result().accepted:
-            self._goals.pop(number, None)
-            self._tell("failed", number, f"The node refused the question: {future.exception() or 'no reason given'}")
-            return
-        goal = future.result()
-        self._goals[number] = goal
-        self._tell("accepted", number)
-        goal.get_result_async().add_done_callback(lambda done: self._on_result(number, done))
-        if number in self._stopped:
-            goal.cancel_goal_async()
-
-    def _on_result(self, number: int, future: Any) -> None:
-        self._goals.pop(number, None)
-        self._stopped.discard(number)
-        if future.exception() is not None:
-            self._tell("failed", number, f"The answer was lost: {future.exception()}")
-            return
-        ended = future.result()
-        self._tell("result", number, plain(ended.result), canceled=ended.status == GoalStatus.STATUS_CANCELED)
-
-    def _stop(self, number: int) -> None:
-        goal = self._goals.get(number)
-        if self._unsent.pop(number, None) is not None:
-            self._tell("failed", number, "Stopped before the node had taken it.")
-        elif goal is not None:
-            goal.cancel_goal_async()
-        elif len(self._stopped) < 1000:
-            self._stopped.add(number)  # as soon as it is accepted
 
     # --- standing questions and parameters
 
@@ -382,26 +288,3 @@ class Robot:
             self._tell("limits", stream, {n: values.get(n) if own[n] is None else own[n] for n in _LIMITS})
 
         self._parameters.get_parameters(names).add_done_callback(done)
-
-
-def plain(message: Any) -> dict[str, Any]:
-    """A message as plain values: stamps as nanoseconds, sequences as lists, the header left out."""
-    out: dict[str, Any] = {}
-    for name in message.get_fields_and_field_types():
-        value = getattr(message, name)
-        if name == "header":
-            continue
-        if hasattr(value, "nanosec"):
-            out[name] = to_ns(value)
-        elif isinstance(value, (str, bool, int, float)):
-            out[name] = value
-        else:
-            out[name] = list(value)
-    return out
-
-
-def plain_watches(response: Any) -> dict[str, Any]:
-    """The lists of a response of `~/watch`."""
-    values = {name: list(getattr(response, name)) for name in columns()}
-    values["stamps"] = [to_ns(stamp) for stamp in response.stamps]
-    return values

@@ -81,20 +81,20 @@ def test_questions_that_a_gone_node_took_are_given_up(context: rclpy.Context):
     robot = Robot(rclpy.create_node("asker", context=context), NAME, lambda call: call(), lambda *image: None)
     first = Server(context)
     robot.start(told)
-    until(lambda: robot._ask.server_is_ready() and robot._server, "the node is there")
+    until(lambda: robot._asking._action.server_is_ready() and robot._server, "the node is there")
     robot.ask(1, {"question": "What?"})
     until(lambda: told.numbers("accepted") == [1], "the question is taken")
     first.silence()
     second = Server(context)
     until(lambda: told.numbers("failed") == [1], "it is given up", 10)
-    assert "started anew" in told.of["failed"][0][1] and not robot._goals
+    assert "started anew" in told.of["failed"][0][1] and not robot._asking._goals
     first.leave()
     robot.ask(2, {"question": "What?"})
     until(lambda: told.numbers("accepted") == [1, 2], "the other node takes one")
     second.silence()
     second.leave()
     until(lambda: told.numbers("failed") == [1, 2], "it is given up as well", 10)
-    assert "went away" in told.of["failed"][1][1] and not robot._goals
+    assert "went away" in told.of["failed"][1][1] and not robot._asking._goals
     robot.close()
 
 
@@ -110,8 +110,8 @@ def test_a_question_waits_a_moment_for_a_node_that_is_not_found_yet(context: rcl
     until(lambda: told.numbers("accepted") == [1], "it is sent")
     server.silence()
     server.leave()
-    until(lambda: told.numbers("failed") == [2, 1] and not robot._ask.server_is_ready(), "the node is gone", 10)
+    until(lambda: told.numbers("failed") == [2, 1] and not robot._asking._action.server_is_ready(), "the node is gone", 10)
     robot.ask(3, {"question": "What?"})
     until(lambda: told.numbers("failed") == [2, 1, 3], "there is nobody to take it", 15)
-    assert "takes no questions now" in told.of["failed"][-1][1] and not robot._unsent
+    assert "takes no questions now" in told.of["failed"][-1][1] and not robot._asking._unsent
     robot.close()
