@@ -81,7 +81,7 @@ def test_questions_that_a_gone_node_took_are_given_up(context: rclpy.Context):
     robot = Robot(rclpy.create_node("asker", context=context), NAME, lambda call: call(), lambda *image: None)
     first = Server(context)
     robot.start(told)
-    until(lambda: robot._asking._action.server_is_ready() and robot._server, "the node is there")
+    until(lambda: robot._asking._action.server_is_ready() and robot._asking._server, "the node is there")
     robot.ask(1, {"question": "What?"})
     until(lambda: told.numbers("accepted") == [1], "the question is taken")
     first.silence()
@@ -110,7 +110,9 @@ def test_a_question_waits_a_moment_for_a_node_that_is_not_found_yet(context: rcl
     until(lambda: told.numbers("accepted") == [1], "it is sent")
     server.silence()
     server.leave()
-    until(lambda: told.numbers("failed") == [2, 1] and not robot._asking._action.server_is_ready(), "the node is gone", 10)
+    until(
+        lambda: told.numbers("failed") == [2, 1] and not robot._asking._action.server_is_ready(), "the node is gone", 10
+    )
     robot.ask(3, {"question": "What?"})
     until(lambda: told.numbers("failed") == [2, 1, 3], "there is nobody to take it", 15)
     assert "takes no questions now" in told.of["failed"][-1][1] and not robot._asking._unsent
