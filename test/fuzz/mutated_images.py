@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import random
 import struct
@@ -35,10 +36,11 @@ FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A message, and what was done to it."""
+    """A message, what was done to it, and what it was before that: never the same."""
 
     message: Image | CompressedImage
     done: tuple[str, ...]
+    original: Image | CompressedImage
 
 
 def mutant(seed: int, number: int, stamp_ns: int) -> Mutant:
@@ -57,6 +59,16 @@ def good(picture: np.ndarray, stamp_ns: int) -> Image:
     return message
 
 
+def _spoilt(r: random.Random, message: Image | CompressedImage, changes: tuple[Callable[..., None], ...]) -> Mutant:
+    """With one to three changes, drawn anew while they leave the message as it is."""
+    original, done = copy.deepcopy(message), ()
+    while message == original:
+        done = tuple(r.choice(changes) for _ in range(r.randint(1, 3)))
+        for change in done:
+            change(r, message)
+    return Mutant(message, tuple(change.__name__ for change in done), original)
+
+
 # --- raw images ---------------------------------------------------------------------------------------------
 
 
@@ -72,20 +84,13 @@ def _raw(r: random.Random, stamp_ns: int) -> Mutant:
     message.header.stamp = Time(sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
     message.is_bigendian = r.choice((0, 0, 0, 1))
     message.data = data
-    done = [r.choice(RAW) for _ in range(r.randint(1, 3))]
-    for change in done:
-        change(r, message)
-    return Mutant(message, tuple(change.__name__ for change in done))
+    return _spoilt(r, message, RAW)
 
 
 def _floats(r: random.Random, size: int) -> bytes:
     values = np.frombuffer(r.randbytes(size - size % 4), np.float32).copy()
     values[:: r.randint(1, 5)] = r.choice((np.nan, np.inf, -np.inf, -0.0, 1e38, 1e-45, -1.0))
     return values.tobytes() + bytes(size % 4)
-
-
-def nothing(r: random.Random, message: Image | CompressedImage) -> None:
-    pass
 
 
 def height(r: random.Random, message: Image) -> None:
@@ -148,7 +153,7 @@ def frame_id(r: random.Random, message: Image | CompressedImage) -> None:
     message.header.frame_id = r.choice(TEXTS)
 
 
-ANY = (nothing, no_data, cut_off, too_much, stamp, frame_id)
+ANY = (no_data, cut_off, too_much, stamp, frame_id)
 RAW: tuple[Callable[..., None], ...] = (
     *(height, width, giant, size_off_by_one, step, encoding, bigendian),
     *ANY,
@@ -159,13 +164,10 @@ RAW: tuple[Callable[..., None], ...] = (
 
 
 def _compressed(r: random.Random, stamp_ns: int) -> Mutant:
-    name = r.choice(tuple(_files()))
-    message = CompressedImage(format=r.choice(("jpeg", "png", *FORMS)), data=_files()[name])
+    file = r.choice(tuple(files().values()))
+    message = CompressedImage(format=r.choice(("jpeg", "png", *FORMS)), data=file)
     message.header.stamp = Time(sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
-    done = [r.choice(COMPRESSED) for _ in range(r.randint(1, 3))]
-    for change in done:
-        change(r, message)
-    return Mutant(message, (name, *(change.__name__ for change in done)))
+    return _spoilt(r, message, COMPRESSED)
 
 
 def flipped(r: random.Random, message: CompressedImage) -> None:
@@ -209,7 +211,7 @@ def claiming(file: bytes, height: int, width: int) -> bytes:
 
 
 @cache
-def _files() -> dict[str, bytes]:
+def files() -> dict[str, bytes]:
     """Files of every kind that a camera may send, and of kinds that none does."""
     noise = np.random.default_rng(1).integers(0, 256, (24, 32, 4), dtype=np.uint8)
     colour, gray = PIL.Image.fromarray(noise[:, :, :3]), PIL.Image.fromarray(noise[:, :, 0])

@@ -13,6 +13,7 @@ pytest.importorskip("stream_vl_ros.srv", reason="the package was not built: run 
 from mutated_images import SECOND, START, good, mutant
 from sensor_msgs.msg import CompressedImage, Image
 from stream_vl_ros.srv import Ask
+from traits import EXPECTED, traits
 
 from stream_vl_ros.demo.scene import demo_clip
 from stream_vl_ros.engine.process_memory import status_bytes, trim
@@ -90,8 +91,11 @@ def test_mutated_messages(session, fuzz_messages, fuzz_seed):
     pictures, _ = demo_clip(4.0)
     expected, sent = Expected(), 0
     resident = []
+    mutated, tried = 0, Counter()
     for number in range(fuzz_messages):
         item = mutant(fuzz_seed, number, START + sent * SECOND // 2)
+        mutated += item.message != item.original
+        tried.update(traits(item.message))
         expected.take(item.message, item.done)
         session.push(item.message)
         sent += 1
@@ -110,6 +114,8 @@ def test_mutated_messages(session, fuzz_messages, fuzz_seed):
             gc.collect()
             trim()
             resident.append(status_bytes("VmRSS") / MIB)
+    assert mutated == fuzz_messages >= 10_000
+    assert set(tried) == EXPECTED, tried
     assert len(drops) >= 9, drops
     assert session.alive
     # The first tenths warm up what is cached. After that the allocator's own ups and downs are some 30 MiB: as
