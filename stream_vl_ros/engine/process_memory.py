@@ -1,4 +1,4 @@
-"""What the kernel and the C library know of this process's memory (Linux)."""
+"""What the kernel and the C library know of a process's memory (Linux)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SMALLEST = 2**18
 _LARGEST = 2**30
 
 
-def status_bytes(field: str) -> int:
-    """Bytes that /proc/self/status gives for a field such as ``"VmRSS"``, what is resident.
+def status_bytes(field: str, process: int | str = "self") -> int:
+    """Bytes that /proc/PROCESS/status gives for a field such as ``"VmRSS"``, what is resident.
 
     Raises:
         KeyError: for a field that it does not have.
     """
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return int(fields[field].split()[0]) * 1024
 
 

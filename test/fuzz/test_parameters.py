@@ -11,15 +11,27 @@ import pytest
 from mutated_parameters import FILES, GOOD, NAMES, VALUES, file, given
 
 from stream_vl_ros.bag import ask_settings
+from stream_vl_ros.engine.process_memory import status_bytes
 from stream_vl_ros.errors import ConfigError, StreamVLError
 from stream_vl_ros.ros.settings import Settings, is_ours
 
+MIB = 1 << 20
+# MiB that each thousands of them may take more, once what is cached is there.
+MOST = 60
+WARM = 100
 CONFIG = Path(__file__).parents[2] / "config" / "stream_vl.yaml"
+
+
+def resident() -> float:
+    return status_bytes("VmRSS") / MIB
 
 
 def test_thousands_of_parameters(fuzz_seed):
     taken = refused = 0
+    before = 0.0
     for number in range(5000):
+        if number == WARM:
+            before = resident()
         values = given(fuzz_seed, number)
         try:
             settings = Settings(values)
@@ -32,6 +44,7 @@ def test_thousands_of_parameters(fuzz_seed):
         refused += 1
         assert any((name.rpartition(".")[0] or name) in problem for name in values), (values, problem)
     assert taken > 50 and refused > 2000
+    assert resident() - before < MOST
 
 
 def test_thousands_of_changes(fuzz_seed):
@@ -39,7 +52,10 @@ def test_thousands_of_changes(fuzz_seed):
     random_ = random.Random(fuzz_seed)
     names = [name for name in NAMES if is_ours(name)]
     settings, taken = Settings(GOOD), 0
+    started = 0.0
     for number in range(5000):
+        if number == WARM:
+            started = resident()
         changes = {random_.choice(names): random_.choice(VALUES) for _ in range(random_.randint(1, 3))}
         before = dict(settings.given)
         try:
@@ -51,12 +67,16 @@ def test_thousands_of_changes(fuzz_seed):
             assert Settings(after.given).streams == after.streams
         assert dict(settings.given) == before
     assert taken > 20
+    assert resident() - started < MOST
 
 
 def test_thousands_of_parameter_files(tmp_path, fuzz_seed):
     path, good = tmp_path / "mutated.yaml", CONFIG.read_text()
     taken = refused = 0
+    before = 0.0
     for number in range(400):
+        if number == WARM:
+            before = resident()
         path.write_bytes(file(fuzz_seed, number, good))
         try:
             ask_settings.settings(path, (), {})
@@ -65,6 +85,7 @@ def test_thousands_of_parameter_files(tmp_path, fuzz_seed):
         else:
             taken += 1
     assert taken > 30 and refused > 80
+    assert resident() - before < MOST
 
 
 @pytest.mark.parametrize("number", range(len(FILES)))
@@ -120,13 +141,16 @@ import sys
 from pathlib import Path
 import rclpy
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from stream_vl_ros.engine.process_memory import status_bytes
 from stream_vl_ros.errors import ConfigError
 from stream_vl_ros.ros.node import StreamVLNode
 
 # What `main` takes for parameters that cannot work.
 REFUSED = (ConfigError, rclpy.exceptions.ParameterException, rclpy_implementation.RCLError)
-taken = refused = 0
+taken = refused = before = 0
 for path in sorted(Path(sys.argv[1]).iterdir()):
+    if taken + refused == 100:  # what is cached is there
+        before = status_bytes("VmRSS")
     print(path.name, file=sys.stderr, flush=True)
     try:
         rclpy.init(args=["--ros-args", "--params-file", str(path), "-p", "autostart:=false"])
@@ -140,7 +164,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         node.destroy_node()
     finally:
         rclpy.try_shutdown()
-print(taken, refused)
+print(taken, refused, (status_bytes("VmRSS") - before) >> 20)
 """
 
 
@@ -159,5 +183,6 @@ def test_nodes_of_mutated_parameter_files(tmp_path, ros_env, fuzz_seed):
         check=False,
     )
     assert child.returncode == 0, child.stderr[-3000:]
-    taken, refused = map(int, child.stdout.splitlines()[-1].split())
+    taken, refused, grown = map(int, child.stdout.splitlines()[-1].split())
     assert taken > 20 and refused > 80 and taken + refused == 400
+    assert grown < MOST

@@ -26,6 +26,8 @@ from stream_vl_ros.action import AskStream  # noqa: E402
 from stream_vl_ros.msg import Answer, StreamStatus  # noqa: E402
 from stream_vl_ros.srv import Ask  # noqa: E402
 
+from stream_vl_ros.engine.process_memory import status_bytes  # noqa: E402
+
 sys.path.append(str(Path(__file__).parent))
 from forked_node import ForkedProcess  # noqa: E402
 
@@ -67,6 +69,11 @@ class NodeProcess:
     @property
     def log(self) -> str:
         return self.log_path.read_text()
+
+    @property
+    def resident(self) -> float:
+        """MiB that are resident now."""
+        return status_bytes("VmRSS", self.process.pid) / (1 << 20)
 
     def stop(self) -> int:
         """Ctrl-C; returns the exit code."""
