@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from action_msgs.msg import GoalStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
+from rclpy.serialization import deserialize_message, serialize_message
 from stream_vl_ros.action import AskStream
 from stream_vl_ros.srv import Memory, Watch
 
@@ -23,18 +26,25 @@ from stream_vl_ros.demo.scene import demo_clip
 from stream_vl_ros.ros.parameters import PARAMETERS
 
 RIGHT = "a red circle, a blue square"
+# MiB that the node may take more in a test, as long as any of those in test/fuzz.
+MOST = 60
+NO_UTF_8 = (b"\xff\xff\xff\xff", b"\xed\xa0\x80!", b"\xc0\x80\xf8\x88", b"\x80\x80\x80\x80", b"\0\0\0\0")
 
 
 @pytest.fixture
-def node(start_node, robot):
-    it = start_node(model="embedded", publish_signature=True)
+def node(start_node, robot, tmp_path):
+    """One that has seen the scene; it has to answer afterwards, and to take no more memory than before."""
+    it = start_node(model="embedded", publish_signature=True, memory_folder=tmp_path / "memories")
     pictures, seconds = demo_clip(10.0)
     for picture, second in zip(pictures, seconds, strict=True):
         robot.camera.publish(good(picture, START + int(second * SECOND)))
     robot.settled(len(pictures))
+    assert robot.result(robot.ask("What is visible now?", regex="[a-z, ]+"), 60).answer == RIGHT
+    before = it.resident
     yield it
     response = robot.result(robot.ask("What is visible now?"), 60)
     assert response.success and response.answer == RIGHT, response
+    assert it.resident - before < MOST
     assert it.process.poll() is None and "Traceback" not in it.log
 
 
@@ -97,6 +107,61 @@ def test_memories_and_watches(node, robot):
         assert response.success or 0 < len(response.error) < 2300, fields
     assert robot.result(watch.call_async(Watch.Request(command="clear"))).success
     for client in (*clients.values(), watch):
+        robot.node.destroy_client(client)
+
+
+def test_memories_on_disk(node, robot, tmp_path):
+    """Names as an attacker would choose them: each becomes one folder in the node's own, or is refused."""
+    clients = {kind: robot.node.create_client(Memory, f"/stream_vl/{kind}") for kind in ("save_memory", "load_memory")}
+    for client in clients.values():
+        robot.reach(client)
+    random_, folder, outside = random.Random(17), tmp_path / "memories", set(tmp_path.iterdir())
+    names = [*TEXTS, *(text(random_) for _ in range(30)), "../../etc/passwd", "/etc/passwd", "..", "x" * 128, "x" * 129]
+    names += ["kitchen", "kitchen "]
+    whole = serialize_message(Memory.Request(name="NNNN"))
+    requests = [Memory.Request(name=name) for name in names]
+    requests += [deserialize_message(whole.replace(b"NNNN", bad), Memory.Request) for bad in NO_UTF_8]
+    requests += [
+        Memory.Request(name="kitchen", stream=stream) for stream in ("x" * 1_000_000, "../..", "\x1b[2J", "all")
+    ]
+    random_.shuffle(requests)
+    kept = set()
+    for request_ in requests:
+        saved = robot.result(clients["save_memory"].call_async(request_))
+        assert saved.success or 0 < len(saved.error) < 2300, request_
+        kept.update(saved.names)
+        loaded = robot.result(clients["load_memory"].call_async(request_))
+        assert loaded.success == saved.success, (request_.name[:80], saved.error, loaded.error)
+        wrong = robot.result(
+            clients["load_memory"].call_async(Memory.Request(name=request_.name.partition("\0")[0][:100] + "?"))
+        )
+        assert not wrong.success and 0 < len(wrong.error) < 2300
+    assert 5 < len(kept) < len(requests) // 2
+    assert {path.name for path in folder.iterdir()} == kept
+    assert set(tmp_path.iterdir()) == {*outside, folder}
+    for client in clients.values():
+        robot.node.destroy_client(client)
+
+
+def test_transitions(node, robot):
+    """Ids and labels that the state does not know or does not allow: each is refused, and the node stays active."""
+    change = robot.node.create_client(ChangeState, "/stream_vl/change_state")
+    state = robot.node.create_client(GetState, "/stream_vl/get_state")
+    for client in (change, state):
+        robot.reach(client)
+    possible = {"deactivate", "shutdown"}
+    transitions = [Transition(id=number) for number in range(256) if number not in (4, 5, 7)]
+    whole = serialize_message(Transition(label="LLLL"))
+    transitions += [deserialize_message(whole.replace(b"LLLL", bad), Transition) for bad in NO_UTF_8]
+    labels = ("activate", "configure", "cleanup", "Deactivate", "deactivate ", "transition_success", "active", *TEXTS)
+    transitions += [Transition(id=4, label=label) for label in labels if label.partition("\0")[0]]
+    random.Random(19).shuffle(transitions)
+    for transition in transitions:
+        assert transition.label not in possible
+        response = robot.result(change.call_async(ChangeState.Request(transition=transition)))
+        assert not response.success, transition
+    assert robot.result(state.call_async(GetState.Request())).current_state.label == "active"
+    for client in (change, state):
         robot.node.destroy_client(client)
 
 
