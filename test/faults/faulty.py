@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from stream_vl_ros.engine import (
     Question,
     RunnerStatus,
 )
+from stream_vl_ros.engine.cache import KVCache
 
 SECOND = 1_000_000_000
 CHUNK = 4
@@ -59,6 +61,20 @@ class Engine:
         assert self.runner.alive
         questions = self.runner.status().questions
         assert questions.balanced and not questions.active
+
+
+def full_caches() -> int:
+    """Caches of this process that hold tokens: a stream has one, and so has each fork until it is closed."""
+    gc.collect()
+    # `type`, not `isinstance`: some objects answer for another class, and do work for it.
+    caches = [thing for thing in gc.get_objects() if issubclass(type(thing), KVCache)]
+    return sum(cache.length > 0 for cache in caches)
+
+
+def forget_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+    """pytest keeps what was logged, and with it all that an exception went through."""
+    for record in caplog.records:
+        record.exc_info = None
 
 
 @dataclass

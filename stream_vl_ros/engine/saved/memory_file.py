@@ -102,8 +102,8 @@ def write(moment: StreamMoment, folder: str | os.PathLike[str], turn: Turn = at_
             with place.new_file(held, name) as file:
                 digest = tensor_file.write(file, tensors, turn)
                 size = os.fstat(file).st_size
-            text = sealed({**contents, "tensors": name, "sha256": digest})
             try:
+                text = sealed({**contents, "tensors": name, "sha256": digest})
                 place.put_json(held, text)
             except BaseException:
                 place.remove(held, name)
