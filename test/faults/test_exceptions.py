@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from faulty import CHUNK, QUESTION, RIGHT, Engine, fault
+from faulty import CHUNK, QUESTION, RIGHT, Engine, fault, forget_tracebacks, full_caches
 
 from stream_vl_ros.engine import Question, StreamConfig, Watch, visual
 from stream_vl_ros.engine import stream as stream_module
@@ -14,12 +14,15 @@ from stream_vl_ros.engine.answer_text import AnswerText
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.constrained import Constraint
 from stream_vl_ros.engine.dialogue import Dialogues
+from stream_vl_ros.engine.fork import Fork
 from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.memories import Memories
 from stream_vl_ros.engine.memory.keeper import MemoryKeeper
 from stream_vl_ros.engine.memory.ledger import Ledger
 from stream_vl_ros.engine.reader import Reader
+from stream_vl_ros.engine.scoring import TreeBatch
 from stream_vl_ros.engine.selection import TokenChooser
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.watches import Watches
@@ -77,6 +80,8 @@ def test_a_chunk(engine: Engine, stage, caplog):
     engine.well()
 
 
+CHOICES = Question("Is there a red circle?", ("yes it is there", "no it is not"))
+BOUND = Question("What is visible now?", regex="[a-z ,]+")
 ANSWERS = {
     "moment": (VideoStream, "defer"),
     "fork": (KVCache, "fork"),
@@ -85,29 +90,45 @@ ANSWERS = {
     "choosing": (TokenChooser, "choose"),
     "join": (BatchCache, "join"),
     "batch": (DecodeBatch, "add"),
+    "decoding": (DecodeBatch, "_forward"),
     "writing": (AnswerText, "add"),
     "news": (Generation, "news"),
     "answer": (Generation, "answer"),
     "history": (Dialogues, "history"),
+    "scoring": (Fork, "score", CHOICES),
+    "branches": (Qwen25VLAdapter, "logits", CHOICES),
+    "grammar": (Constraint, "_check", BOUND),
+    "mask": (Constraint, "mask", BOUND),
+    "accepting": (Constraint, "accept", BOUND),
 }
 
 
 @pytest.mark.parametrize("stage", ANSWERS)
 def test_an_answer(engine: Engine, stage, caplog):
-    signature = engine.runner.call(lambda stream: stream.signature()).result(20)
+    signature, caches = engine.runner.call(lambda stream: stream.signature()).result(20), full_caches()
     pieces: list[str] = []
+    owner, name, question = (*ANSWERS[stage], QUESTION)[:3]
     with (
-        fault(*ANSWERS[stage], ERROR) as raised,
+        fault(owner, name, ERROR) as raised,
         pytest.raises(RequestError, match=f"the engine could not answer: {SAID}"),
     ):
-        engine.ask(on_text=pieces.append, dialogue="patrol")
+        engine.runner.ask(question, on_text=pieces.append, dialogue="patrol").result(20)
     assert raised.raised == 1
     assert engine.runner.status().questions.refusals == {"engine_error": 1}
     assert SAID in caplog.text
+    nothing_is_left(engine, signature, caches, caplog)
+    assert engine.runner.ask(question).result(20).complete
+    engine.well()
+
+
+def nothing_is_left(engine: Engine, signature: str, caches: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a question that failed: the stream is as it was, and nothing is held."""
+    forget_tracebacks(caplog)
     assert engine.runner.call(lambda stream: stream.signature()).result(20) == signature
     assert engine.runner.call(lambda _: len(engine.runner._answering._batch)).result(20) == 0
     assert engine.runner.call(lambda _: engine.runner._answering.memory_bytes).result(20) == 0
-    engine.well()
+    assert engine.runner.call(lambda stream: stream.cache.pinned_bytes).result(20) == 0
+    assert full_caches() == caches
 
 
 def test_a_token_of_several_answers(engine: Engine):
@@ -116,6 +137,23 @@ def test_a_token_of_several_answers(engine: Engine):
         asked = [engine.runner.ask(question) for question in (QUESTION, Question("How many objects are there?"))]
         assert [future.result(20).text for future in asked] == [RIGHT, "1"]
     assert raised.raised == 1
+    engine.well()
+
+
+def test_a_row_of_several_answers(engine: Engine, caplog):
+    """The step fails as a whole, and for one of them when they are tried row by row: the other one is right."""
+    signature, caches = engine.runner.call(lambda stream: stream.signature()).result(20), full_caches()
+    with (
+        fault(DecodeBatch, "_forward", ERROR, when=lambda _, rows: len(rows) > 1) as together,
+        fault(DecodeBatch, "_forward", ERROR, when=lambda _, rows: together.raised and list(rows) == [0]) as alone,
+    ):
+        failing, other = (engine.runner.ask(q) for q in (QUESTION, Question("How many objects are there?")))
+        with pytest.raises(RequestError, match=f"the engine could not answer: {SAID}"):
+            failing.result(20)
+        assert other.result(20).text == "1"
+    assert (together.raised, alone.raised) == (1, 1)
+    assert engine.runner.status().questions.refusals == {"engine_error": 1}
+    nothing_is_left(engine, signature, caches, caplog)
     engine.well()
 
 
@@ -137,10 +175,18 @@ def test_a_turn_that_cannot_be_remembered(engine: Engine):
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Watching, "_planned"), (Watching, "_scored"), (Watches, "succeeded"), (Watches, "tell")],
-    ids=["planning", "scoring", "booking", "telling"],
+    [
+        (Watching, "_planned"),
+        (Watching, "_scored"),
+        (TreeBatch, "score"),
+        (TreeBatch, "_blocks"),
+        (Watches, "succeeded"),
+        (Watches, "tell"),
+    ],
+    ids=["planning", "scoring", "forward", "sums", "booking", "telling"],
 )
-def test_a_standing_question(engine: Engine, owner, name):
+def test_a_standing_question(engine: Engine, owner, name, caplog):
+    caches = full_caches()
     with fault(owner, name, ERROR) as raised:
         engine.runner.add_watch(Watch("red", "Is there a red circle?"))
         engine.show()
@@ -149,6 +195,7 @@ def test_a_standing_question(engine: Engine, owner, name):
     engine.wait(lambda: engine.runner.watches()[0].firing)
     (report,) = engine.runner.watches()
     assert report.firing and not report.error
+    nothing_is_left(engine, engine.runner.call(lambda stream: stream.signature()).result(20), caches, caplog)
 
 
 REQUESTS = {
