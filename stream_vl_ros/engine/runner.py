@@ -274,7 +274,8 @@ class EngineRunner:
         """Go back to a memory on disk, see `load_memory`; frames since then are forgotten, those that wait are lost.
 
         The stream goes on until all of it is read and checked, and if it is refused. Answers in progress go on with
-        what they saw. Frames that waited when it was saved are received a second time.
+        what they saw. Frames that waited when it was saved are received a second time. Settings that are others than
+        when it was saved are logged.
         """
         return aside.load(self.call, self._stream, Path(folder), self._go_back)
 

@@ -19,6 +19,7 @@ from stream_vl_ros.engine import StreamConfig, VideoStream, load_memory, load_mo
 from stream_vl_ros.engine.process_memory import status_bytes
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 from stream_vl_ros.engine.saved import tensor_file
+from stream_vl_ros.engine.saved.document import sealed
 from stream_vl_ros.engine.saved.identity import weights_checksum
 from stream_vl_ros.errors import ConfigError, RequestError, SavedMemoryError
 
@@ -230,6 +231,37 @@ def test_another_template_is_refused(stream, tmp_path):
     other = load_model(str(random_checkpoint(folder=tmp_path)), device="cpu", dtype="float32")
     other.processor.chat_template = other.processor.chat_template.replace("}}\\n", "}}\\n\\n").replace("\n", "\n\n")
     refused(other, tmp_path / "kitchen", "prompt", "chat template")
+
+
+@pytest.mark.parametrize(("name", "value"), [("image_mean", [0.5, 0.5, 0.5]), ("image_std", [0.5, 0.5, 0.5])])
+def test_other_colours_are_another_model(stream, tmp_path, name, value):
+    """Pictures that the processor scales in another way would be other tokens."""
+    save_memory(stream, tmp_path / "kitchen")
+    folder = random_checkpoint(folder=tmp_path / "checkpoint")
+    load_memory(load_model(str(folder), device="cpu", dtype="float32"), tmp_path / "kitchen")  # as it was
+    changed = 0
+    for file in folder.glob("*.json"):
+        told = json.loads(file.read_text())
+        for part in (told, *(inner for inner in told.values() if isinstance(inner, dict))):
+            if name in part:
+                part[name], changed = value, changed + 1
+        file.write_text(json.dumps(told))
+    assert changed
+    other = load_model(str(folder), device="cpu", dtype="float32")
+    refused(other, tmp_path / "kitchen", "model", "another configuration")
+
+
+@pytest.mark.parametrize("text_base", ["trained", "transformers"])
+def test_another_place_of_text_is_refused(loaded, tmp_path, text_base):
+    """As if a release of transformers had saved it that places text after video elsewhere."""
+    stream = VideoStream(loaded, StreamConfig(text_base=text_base))
+    watch(stream, 0, 19)
+    save_memory(stream, tmp_path / "kitchen")
+    path = tmp_path / "kitchen" / "memory.json"
+    told = json.loads(path.read_text())["memory"]
+    told["prompt"]["text_after_maximum"] = not told["prompt"]["text_after_maximum"]
+    path.write_bytes(sealed(told))
+    refused(loaded, tmp_path / "kitchen", "prompt", "another position of text after video in this release")
 
 
 @pytest.mark.parametrize(

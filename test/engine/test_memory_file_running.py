@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from stream_vl_ros.engine import (
     load_memory,
 )
 from stream_vl_ros.engine.saved import place
+from stream_vl_ros.engine.saved.document import sealed
 from stream_vl_ros.errors import ConfigError, EngineClosedError, RequestError, SavedMemoryError
 
 sys.path.append(str(Path(__file__).parent))
@@ -144,6 +146,39 @@ def test_another_engine_goes_on_with_it(loaded, tmp_path):
         counted = frames(runner)
         assert (counted.received, counted.ingested) == (24, 24)
         assert signature(runner) == expected
+
+
+def test_settings_that_are_others_now_are_logged_once(loaded, tmp_path, caplog):
+    with make(loaded, chunk_frames=6, eviction="window", budget_tokens=120) as runner:
+        push(runner, 0, 19)
+        runner.save(tmp_path / "kitchen").result(30)
+        runner.load(tmp_path / "kitchen").result(30)
+        assert "other settings" not in caplog.text, "they are the same"
+        expected = signature(runner)
+    with make(loaded, eviction="importance", budget_tokens=120, max_gap=5.0) as runner:
+        runner.load(tmp_path / "kitchen").result(30)
+        (said,) = [r.getMessage() for r in caplog.records if "other settings" in r.getMessage()]
+        assert said.endswith(
+            "kitchen was saved with other settings, and follows the present ones: "
+            "chunk_frames 6 (now 4), eviction 'window' (now 'importance'), max_gap 60.0 (now 5.0)"
+        )
+        assert signature(runner) == expected
+        push(runner, 19, 40)
+        assert frames(runner).pending < 4
+
+
+def test_settings_are_for_people_whatever_they_say(loaded, tmp_path, caplog):
+    """Those of another release, or of somebody's own making, are no reason to refuse it, and no flood of text."""
+    with make(loaded) as runner:
+        push(runner, 0, 19)
+        runner.save(tmp_path / "kitchen").result(30)
+        path = tmp_path / "kitchen" / "memory.json"
+        told = json.loads(path.read_text())["memory"]
+        told["settings"] = {"unknown": 1, "chunk_frames": "x" * 10_000, "max_gap": None, "target_fps": [[[[[[]]]]]]}
+        path.write_bytes(sealed(told))
+        runner.load(tmp_path / "kitchen").result(30)
+        (said,) = [r.getMessage() for r in caplog.records if "other settings" in r.getMessage()]
+        assert "max_gap None (now 60.0)" in said and "unknown" not in said and len(said) < 1000
 
 
 def test_frames_that_were_saved_waiting_do_not_wait_for_ever(loaded, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from stream_vl_ros.engine.answering import fulfil
+from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.saved.memory_file import SavedMemory, moment_of, read, write
 from stream_vl_ros.engine.stream import VideoStream
 from stream_vl_ros.engine.stream_records import StreamSnapshot
@@ -35,8 +36,12 @@ def load(
 
     def work() -> SavedMemory:
         snapshot, account = read(stream.model, folder, _Turn(call))
-        call(lambda _: restore(snapshot), reason="restore").result()
-        return account()
+
+        def go_back(present: VideoStream) -> StreamConfig:
+            restore(snapshot)
+            return present.config
+
+        return account(call(go_back, reason="restore").result())
 
     return _on_a_thread(work)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import transformers
 
+from stream_vl_ros.brief import shown
 from stream_vl_ros.engine.cache import CacheShape
+from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.saved.fields import Fields
@@ -82,6 +87,15 @@ def check_prompt(told: Fields, model: LoadedModel) -> tuple[tuple[str, str], int
             f"({transformers.__version__}); use the release that it was saved with",
         )
     return (system_prompt, text_base), len(opening)
+
+
+def other_settings(saved: Mapping[str, object], now: StreamConfig) -> str:
+    """Which of the settings that a memory was saved with are others now, in words; empty if none are.
+
+    They are for people: whatever is in there, nothing depends on it.
+    """
+    pairs = ((f.name, saved[f.name], getattr(now, f.name)) for f in dataclasses.fields(now) if f.name in saved)
+    return ", ".join(f"{name} {shown(there)} (now {shown(here)})" for name, there, here in pairs if there != here)
 
 
 def size_of(told: Fields, model: LoadedModel) -> tuple[int, int] | None:

@@ -64,6 +64,7 @@ class Contents:
         sha256: of that file, in hex.
         weights: see `Identity.weights`.
         name: of the model that it was made with, for people to read.
+        settings: of the stream that it was made of, for people to read.
         tokens, frames: in the cache, and seen so far.
         specs: the tensors in the file.
         snapshot: makes the moment of the tensors. Raises `SavedMemoryError` if they cannot be.
@@ -73,6 +74,7 @@ class Contents:
     sha256: str
     weights: str
     name: str
+    settings: Mapping[str, object]
     tokens: int
     frames: int
     specs: list[TensorSpec]
@@ -132,7 +134,7 @@ def understood(told: Fields, model: LoadedModel, config: str) -> Contents:
     """
     adapter = model.adapter
     told.inner("written")  # for people
-    told.inner("settings")
+    settings = told.inner("settings").whole
     name, weights = check_model(told.inner("model"), model, config)
     prefix, opening = check_prompt(told.inner("prompt"), model)
     size = size_of(told, model)
@@ -196,7 +198,7 @@ def understood(told: Fields, model: LoadedModel, config: str) -> Contents:
             prefix,
         )
 
-    return Contents(tensors, digest, weights, name, sum(lengths), state.frames, specs, snapshot)
+    return Contents(tensors, digest, weights, name, settings, sum(lengths), state.frames, specs, snapshot)
 
 
 def _name(segment: int, layer: int, kind: str) -> str:

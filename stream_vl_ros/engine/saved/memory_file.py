@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.saved import place, tensor_file
+from stream_vl_ros.engine.saved.belonging import other_settings
 from stream_vl_ros.engine.saved.contents import ON_DEVICE, StreamMoment, described, understood
 from stream_vl_ros.engine.saved.document import opened, sealed
 from stream_vl_ros.engine.saved.identity import config_checksum, identity
@@ -120,10 +122,10 @@ def write(moment: StreamMoment, folder: str | os.PathLike[str], turn: Turn = at_
 
 def read(
     model: LoadedModel, folder: str | os.PathLike[str], turn: Turn = at_once
-) -> tuple[StreamSnapshot, Callable[[], SavedMemory]]:
+) -> tuple[StreamSnapshot, Callable[[StreamConfig], SavedMemory]]:
     """Read a moment, see `load_memory`; from any thread, if `turn` lets it use the model's device.
 
-    Returns it, and what makes the account of it once it is in use.
+    Returns it, and what makes the account of it once a stream of certain settings uses it.
     """
     started, path = time.perf_counter(), Path(folder)
     with place.told(path, "loaded"), place.hold(path, write=False) as held:
@@ -145,10 +147,12 @@ def read(
             tensors[name] = turn(functools.partial(tensors[name].to, model.adapter.device))
         snapshot = contents.snapshot(tensors)
 
-    def account() -> SavedMemory:
+    def account(now: StreamConfig) -> SavedMemory:
         seconds = time.perf_counter() - started
         done = SavedMemory(path, contents.tokens, contents.frames, size + len(text), seconds)
         log.info("loaded %s: %d tokens, %.1f MB in %.2f s", path, done.tokens, done.bytes / 1e6, seconds)
+        if others := other_settings(contents.settings, now):
+            log.warning("%s was saved with other settings, and follows the present ones: %s", path, others)
         return done
 
     return snapshot, account
