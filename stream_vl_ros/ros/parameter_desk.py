@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter as RosParameter
 from stream_vl_ros.brief import brief
 from stream_vl_ros.errors import ConfigError, StreamVLError
 from stream_vl_ros.ros import stream_parameters, watch_parameters
+from stream_vl_ros.ros.parameter_services import answer_all
 from stream_vl_ros.ros.parameters import PARAMETERS, Parameter
 from stream_vl_ros.ros.settings import Settings, is_ours
 
@@ -55,6 +56,7 @@ class ParameterDesk:
             changed: called with what they were and what they are.
         """
         self._configured, self._check, self._changed = configured, check, changed
+        answer_all(self._node)
         self._node.add_on_set_parameters_callback(self._on_set)
         self._node.add_post_set_parameters_callback(self._on_done)
 

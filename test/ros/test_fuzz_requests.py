@@ -10,7 +10,16 @@ import pytest
 from action_msgs.msg import GoalStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    GetParameterTypes,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message, serialize_message
@@ -192,6 +201,70 @@ def test_parameters(node, robot):
     for picture, second in zip(pictures, seconds, strict=True):
         robot.camera.publish(good(picture, START + int(second * SECOND)))
     robot.settled(received + len(pictures), waiting=1)
+
+
+def test_parameters_together(node, robot):
+    """Several at once are all taken, or none is, with a reason."""
+    change = robot.node.create_client(SetParametersAtomically, "/stream_vl/set_parameters_atomically")
+    get = robot.node.create_client(GetParameters, "/stream_vl/get_parameters")
+    for client in (change, get):
+        robot.reach(client)
+    random_, names = random.Random(23), ["ask_timeout", "max_new_tokens", "max_gap"]
+    wrong = [v for v in VALUES if isinstance(v, str) and v != "\ud800"]
+
+    def values() -> list[object]:
+        return robot.result(get.call_async(GetParameters.Request(names=names))).values
+
+    before = values()
+    for _ in range(40):
+        spoilt = [
+            Parameter("ask_timeout", value=random_.uniform(1, 9)),
+            Parameter("max_gap", value=random_.choice(wrong)),
+        ]
+        spoilt.insert(random_.randrange(3), Parameter(random_.choice(NAMES), value=random_.choice(wrong)))
+        request_ = SetParametersAtomically.Request(parameters=[p.to_parameter_msg() for p in spoilt])
+        result = robot.result(change.call_async(request_)).result
+        assert not result.successful and 0 < len(result.reason) < 2300, request_
+        assert values() == before
+    for client in (change, get):
+        robot.node.destroy_client(client)
+
+
+def test_types_of_parameters(node, robot):
+    """A type that there is not, or that the parameter does not have: refused, and so is what comes with it."""
+    one = robot.node.create_client(SetParameters, "/stream_vl/set_parameters")
+    together = robot.node.create_client(SetParametersAtomically, "/stream_vl/set_parameters_atomically")
+    for client in (one, together):
+        robot.reach(client)
+    good_ = Parameter("ask_timeout", value=60.0).to_parameter_msg()
+    for kind in (*range(11), 99, 255):
+        name = "model" if kind != ParameterType.PARAMETER_STRING else "chunk_frames"
+        bad = ParameterMessage(name=name, value=ParameterValue(type=kind))
+        results = robot.result(one.call_async(SetParameters.Request(parameters=[good_, bad, bad]))).results
+        assert [r.successful for r in results] == [True, False, False], kind
+        result = robot.result(together.call_async(SetParametersAtomically.Request(parameters=[good_, bad]))).result
+        assert not result.successful
+        for reason in (results[1].reason, results[2].reason, result.reason):
+            assert 0 < len(reason) < 2300, (kind, reason)
+    for client in (one, together):
+        robot.node.destroy_client(client)
+
+
+def test_names_of_parameters(node, robot):
+    """Whatever is asked for: a response, and it is as good as none for what there is not."""
+    asked = {
+        "get_parameters": (GetParameters, "names", "values"),
+        "get_parameter_types": (GetParameterTypes, "names", "types"),
+        "describe_parameters": (DescribeParameters, "names", "descriptors"),
+        "list_parameters": (ListParameters, "prefixes", "result"),
+    }
+    for service, (kind, field, told) in asked.items():
+        client = robot.node.create_client(kind, f"/stream_vl/{service}")
+        robot.reach(client)
+        for name in (*TEXTS, *NAMES[-5:], "target_fps.", "x" * 255):
+            response = robot.result(client.call_async(kind.Request(**{field: [name, "target_fps"]})))
+            assert getattr(response, told) is not None, (service, name)
+        robot.node.destroy_client(client)
 
 
 def test_goals(node, robot):
