@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,15 @@ from faulty import CHUNK, RIGHT, Engine
 @pytest.fixture(scope="session")
 def embedded() -> LoadedModel:
     return load_model("embedded", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_was_there_before(embedded) -> Iterator[None]:
+    """Libraries and model are left out when objects are looked through: that takes most of a test otherwise."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
