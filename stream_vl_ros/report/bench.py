@@ -107,6 +107,7 @@ class Bench:
             before = sides.gauge.reset()
             stream, chunks = sides.watch(clip, config)
             runs += [sides.answer(stream, q, before, chunks) for q in clip.questions]
+            del stream  # or the next one would be measured from a process that still holds it
         return points("stream", x, runs, curve=True)
 
     def native(self, section: Section, x: float, clips: Sequence[Clip], cap: float = 0.0) -> list[Point]:

@@ -2,62 +2,137 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from stream_vl_ros.engine import VideoStream
-from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.engine.units import MIB, NANOSECONDS
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.findings import same_in_words
 from stream_vl_ros.report.results import Point, Section
+from stream_vl_ros.report.sides import Clip
+
+# First chunks that are measured of each size: one alone says nothing.
+STARTS = 3
 
 
 def chunks(bench: Bench) -> Section:
-    plan = bench.plan
     section = Section(
         "chunks",
         "Chunk size",
         "frames per chunk",
-        "The first chunk of a new stream and the later ones apart. Frames are encoded in pairs: a chunk of 3 encodes 2 "
-        "and keeps one waiting, so nothing is padded.",
+        "The first chunk of a new stream and the later ones apart; one stream of each size warms up before. Frames are "
+        "encoded in pairs, as the model's temporal patches are. Memory growth is what the allocator handed out for a "
+        "stream that holds the whole clip.",
     )
-    clips = list(bench.material.clips(plan.clips, plan.frames))
-    empty = VideoStream(bench.sides.loaded).cache.length
-    for frames in plan.chunk_frames:
-        config = bench.config(chunk_frames=frames)
-        first, later, growth, held = [], [], [], []
-        for clip in clips:
-            before = bench.sides.gauge.reset()
-            stream, times = bench.sides.watch(clip, config)
-            first.append(times[0])
-            later += times[1:]
-            growth.append((bench.sides.gauge.held() - before) / MIB)
-            held.append(stream.cache.length)
-        encoded = max(2, frames - frames % 2)
-        section.points += [
-            Point("stream", "first chunk", "ms", frames, tuple(first), timed=True),
-            Point("stream", "later chunks", "ms", frames, tuple(later), timed=True),
-            Point("stream", "per frame", "ms", frames, tuple(t / encoded for t in later), timed=True),
-            Point("stream", "memory growth", "MiB", frames, tuple(growth), timed=True),
-            Point("stream", "cache growth", "tokens", frames, ((held[0] - empty) / len(times),)),
-        ]
-        bench.say(f"chunks of {frames}: {section.points[-3].median:.2f} ms a frame")
-    per_frame = {p.x: p.median for p in section.of("per frame")}
-    least, small = min(per_frame.values()), min(per_frame)
-    # The smallest that is as good as any: frames wait less for it.
-    best = min(x for x, cost in per_frame.items() if cost <= 1.05 * least)
-    faster = f", {per_frame[small] / per_frame[best]:.2f} times as fast as chunks of {small:g}" if best != small else ""
-    section.findings.append(
-        f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame{faster}; "
-        f"no larger one that was tried is faster by 5 % or more. A frame waits up to "
-        f"{(best - 1) / 2:.1f} s for it to fill at 2 fps; a question sees waiting frames, and encodes them then."
-    )
-    new, old = (section.at(m, "stream", best) for m in ("first chunk", "later chunks"))
+    sweep(bench, section, list(bench.material.clips(max(STARTS, bench.plan.clips), bench.plan.frames)))
+    section.findings.append(odd_in_words(bench, next(bench.material.clips(1, 4))))
+    new, old = (section.at(m, "stream", _best(section)) for m in ("first chunk", "later chunks"))
     if new and old:
         section.findings.append(
             f"The first chunk of the process took {bench.cold[0]:.1f} ms, the first one of a new stream takes "
             f"{new.median:.1f} ms, later ones {old.median:.1f} ms."
         )
     return section
+
+
+def sweep(bench: Bench, section: Section, clips: Sequence[Clip]) -> None:
+    """Every size of chunk over all clips, and which is best and why, into a section."""
+    for frames in bench.plan.chunk_frames:
+        section.points += _size(bench, frames, clips)
+        bench.say(f"chunks of {frames}: {section.of('per frame')[-1].median:.2f} ms a frame")
+    section.findings.append(best_in_words(section))
+
+
+def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
+    gauge, config = bench.sides.gauge, bench.config(chunk_frames=frames)
+    bench.sides.watch(clips[0].first(2 * frames), config)  # what is made once for pictures of this size
+    empty = VideoStream(bench.sides.loaded, config).cache.length
+    first, later, growth, cache, tokens = [], [], [], [], 0.0
+    for clip in clips:
+        gauge.reset()
+        before = gauge.allocated()
+        stream, times = bench.sides.watch(clip, config)
+        first.append(times[0])
+        later += times[1:]
+        growth.append((gauge.allocated() - before) / MIB)
+        cache.append(stream.cache.memory_bytes / MIB)
+        tokens = (stream.cache.length - empty) / len(times)
+        del stream  # before the next one is measured: what it held would be taken from what that one takes
+    encoded = whole_pairs(frames)
+    return [
+        Point("stream", "first chunk", "ms", frames, tuple(first), timed=True),
+        Point("stream", "later chunks", "ms", frames, tuple(later), timed=True),
+        Point("stream", "per frame", "ms", frames, tuple(t / encoded for t in later), timed=True),
+        Point("stream", "memory growth", "MiB", frames, tuple(growth), timed=True),
+        Point("stream", "cache memory", "MiB", frames, (max(cache),)),
+        Point("stream", "cache growth", "tokens", frames, (tokens,)),
+    ]
+
+
+def whole_pairs(frames: float) -> float:
+    """Frames that a chunk of so many encodes; the odd one waits."""
+    return max(2, frames - frames % 2)
+
+
+def cost(section: Section) -> tuple[float, float] | None:
+    """Milliseconds of a chunk whatever its size, and of each frame in it; None where only one size was tried."""
+    later = section.of("later chunks")
+    encoded = [whole_pairs(p.x) for p in later]
+    if len(set(encoded)) < 2:
+        return None
+    each, fixed = np.polyfit(encoded, [p.median for p in later], 1)
+    return float(fixed), float(each)
+
+
+def _best(section: Section) -> float:
+    per_frame = {p.x: p.median for p in section.of("per frame")}
+    # The smallest that is as good as any: frames wait less for it.
+    return min(x for x, each in per_frame.items() if each <= 1.05 * min(per_frame.values()))
+
+
+def best_in_words(section: Section) -> str:
+    """Which size is best, and why."""
+    per_frame = {p.x: p.median for p in section.of("per frame")}
+    best, small, fitted = _best(section), min(per_frame), cost(section)
+    why = ""
+    if fitted is not None:
+        # A chunk cannot cost less than nothing: a negative rest of the fit is noise.
+        fixed, each = max(0.0, fitted[0]), fitted[1]
+        share = 100 * fixed / (fixed + each * whole_pairs(small))
+        so = (
+            f"the more frames share that, the cheaper each is: it is {share:.0f} % of a chunk of {small:g}"
+            if best != small
+            else "there is next to nothing that frames could share, and the smallest chunk waits least"
+        )
+        why = f" A chunk costs {fixed:.2f} ms whatever its size plus {each:.2f} ms a frame, so {so}."
+    faster = f", {per_frame[small] / per_frame[best]:.2f} times as fast as chunks of {small:g}" if best != small else ""
+    larger = (
+        "no larger one was tried" if best == max(per_frame) else "no larger one that was tried is faster by 5 % or more"
+    )
+    return (
+        f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame{faster}; {larger}.{why} A frame "
+        f"waits up to {(best - 1) / 2:.1f} s for a chunk to fill at 2 fps; a question sees waiting frames, and encodes "
+        "them then."
+    )
+
+
+def odd_in_words(bench: Bench, clip: Clip) -> str:
+    """What becomes of the odd frame of a chunk of 3."""
+    seen = {}
+    for frames in (3, 4):
+        stream = VideoStream(bench.sides.loaded, bench.config(chunk_frames=8))
+        for frame, seconds in zip(clip.frames[:frames], clip.stamps[:frames], strict=True):
+            stream.offer(frame, round(seconds * NANOSECONDS))
+        with stream.fork() as fork:
+            seen[frames] = fork.cache.length - stream.cache.length
+    return (
+        "A temporal patch is two frames: a chunk of 3 encodes 2, costs what a chunk of 2 does, and keeps the third "
+        "waiting for its partner. A question that comes then sees the odd frame doubled, as the model's processor pads "
+        f"it: 3 frames take {seen[3]} tokens, 4 take {seen[4]}."
+    )
 
 
 def chunk_size(bench: Bench) -> Section:

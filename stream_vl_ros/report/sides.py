@@ -46,6 +46,10 @@ class Clip:
         """Each `stride`-th frame."""
         return Clip(self.frames[::stride], self.stamps[::stride], self.questions, self.source)
 
+    def first(self, frames: int) -> Clip:
+        """Its beginning."""
+        return Clip(self.frames[:frames], self.stamps[:frames], self.questions, self.source)
+
     def about(self, stride: int = 1) -> str:
         """In words."""
         return f"{self.source}, {len(self)} frames" + (f" (stride {stride})" if stride > 1 else "")
