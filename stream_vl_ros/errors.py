@@ -120,7 +120,8 @@ class NativeOOMError(StreamVLError):
     """Native one-shot inference ran out of memory.
 
     Attributes:
-        allocated: bytes that it held when it failed, weights included.
+        allocated: the most bytes that were allocated at once before it failed, weights included, and what the allocator
+            kept in reserve: the bytes that a cap counts.
         asked: bytes that it asked for then; None where the allocator does not say.
         before: bytes that were held before it began.
     """

@@ -41,6 +41,7 @@ class Gauge:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._cuda = device.type == "cuda"
+        self._base = (self._reach(), self.held())
 
     @property
     def means(self) -> str:
@@ -68,7 +69,23 @@ class Gauge:
         else:
             trim()
             Path("/proc/self/clear_refs").write_text("5")
-        return self.held()
+        self._base = (self._reach(), self.held())
+        return self._base[1]
+
+    def grown(self) -> int:
+        """The most bytes that were taken at once beyond what was there at the last `reset`, as a cap counts them.
+
+        A cap counts what the allocator keeps in reserve on a GPU, and the address space on the CPU. The kernel keeps no
+        peak of that which can be reset; what was freed since counts as far as it was ever written to.
+        """
+        reach, held = self._base
+        if self._cuda:
+            return torch.cuda.max_memory_reserved(self.device) - reach
+        return max(self._reach() - reach, self.peak() - held)
+
+    def _reach(self) -> int:
+        """What a cap counts, now."""
+        return torch.cuda.memory_reserved(self.device) if self._cuda else status_bytes("VmSize")
 
     def allocated(self) -> int:
         """What the allocator itself counts as handed out: the GPU's, or the C library's."""

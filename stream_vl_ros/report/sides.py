@@ -166,9 +166,9 @@ class Sides:
         )
 
     def _out_of_memory(self, clip: Clip, error: Exception, before: int, cap: float) -> NativeOOMError:
-        held = self.gauge.held()
-        words = f"native inference {_numbers(clip, error, held, before, cap)}"
-        return NativeOOMError(words, allocated=held, asked=asked_bytes(str(error)), before=before)
+        allocated = before + self.gauge.grown()
+        words = f"native inference {_numbers(clip, error, allocated, before, cap)}"
+        return NativeOOMError(words, allocated=allocated, asked=asked_bytes(str(error)), before=before)
 
     def watch(self, clip: Clip, config: StreamConfig) -> tuple[VideoStream, list[float]]:
         """A stream that has seen a clip, and the milliseconds of each chunk, device included."""
@@ -205,7 +205,7 @@ class Sides:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                words = f"streaming {_numbers(clip, error, self.gauge.held(), before, cap)}"
+                words = f"streaming {_numbers(clip, error, before + self.gauge.grown(), before, cap)}"
         give_back()
         raise MemoryFullError(words)
 
@@ -238,13 +238,14 @@ class Sides:
         )
 
 
-def _numbers(clip: Clip, error: Exception, held: int, before: int, cap: float) -> str:
+def _numbers(clip: Clip, error: Exception, allocated: int, before: int, cap: float) -> str:
     said, asked = str(error).strip().splitlines(), asked_bytes(str(error))
-    limit = f" with a cap of {cap:g} MiB beyond that" if cap else ""
+    limit = f", with a cap of {cap:g} MiB beyond that" if cap else ""
     more = f"{asked / MIB:.1f} MiB more were asked for" if asked is not None else "the allocator does not say more"
     return (
-        f"over {clip.about()} ran out of memory: {held / MIB:.1f} MiB were allocated ({before / MIB:.1f} before it "
-        f"began{limit}), {more}; it said: {said[0][:160] if said else type(error).__name__}. Fewer frames need less."
+        f"over {clip.about()} ran out of memory: {allocated / MIB:.1f} MiB were allocated at the most "
+        f"({before / MIB:.1f} before it began{limit}), {more}; it said: {said[0] if said else type(error).__name__} "
+        "Fewer frames need less."
     )
 
 

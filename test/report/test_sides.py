@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.errors import NativeOOMError
+from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
 
 
 def test_both_sides_say_the_same_tokens_about_every_question(bench):
@@ -29,10 +31,37 @@ def test_running_out_of_memory_carries_the_numbers_and_leaves_nothing_behind(ben
     with pytest.raises(NativeOOMError, match=r"256 frames ran out of memory: .* cap of 24 MiB") as raised:
         bench.sides.ask_native(clip, clip.questions[0], cap=24)
     error = raised.value
-    assert error.allocated >= before
-    assert error.asked is None or error.asked > 0
-    if error.asked is not None:
-        assert f"{error.asked / MIB:.1f} MiB more were asked for" in str(error)
+    taken = error.allocated - error.before
+    assert error.before == pytest.approx(before, abs=8 * MIB)
+    assert error.asked is not None and taken + error.asked >= 24 * MIB - 2 * bench.sides.gauge.granularity
+    assert f"{error.asked / MIB:.1f} MiB more were asked for" in str(error)
+    assert f"{taken / MIB + error.before / MIB:.1f} MiB were allocated at the most" in str(error)
     held = bench.sides.gauge.reset()
     assert held - before < 24 * MIB, "what the failed attempt held is given back"
     assert bench.sides.ask_native(clip.every(16), clip.questions[0], cap=512).ids, "and it goes on"
+
+
+WORDS = (
+    "CUDA out of memory. Tried to allocate 1.64 GiB. GPU 0 has a total capacity of 79.18 GiB of which 65.82 GiB is "
+    "free. Including non-PyTorch memory, this process has 13.35 GiB memory in use. 12.97 GiB allowed; Of the allocated "
+    "memory 10.08 GiB is allocated by PyTorch, and 2.61 GiB is reserved by PyTorch but unallocated."
+)
+
+
+class Briefly(Sides):
+    """Native inference that takes much, gives it back, and then fails."""
+
+    def _native(self, clip: Clip, question: Asked, before: int) -> Run:
+        torch.ones(96 * MIB // 4)
+        raise torch.OutOfMemoryError(WORDS)
+
+
+@pytest.mark.counts
+def test_the_peak_is_told_and_the_allocators_words_are_whole(bench):
+    clip = next(bench.material.clips(1, 4))
+    sides = Briefly(bench.sides.native, bench.sides.loaded, bench.sides.gauge, 8)
+    with pytest.raises(NativeOOMError) as raised:
+        sides.ask_native(clip, clip.questions[0])
+    assert raised.value.allocated - raised.value.before >= 95 * MIB, "also of what was freed before it was asked"
+    assert raised.value.asked == round(1.64 * 2**30)
+    assert WORDS in str(raised.value)
