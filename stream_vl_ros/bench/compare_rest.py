@@ -9,7 +9,7 @@ from typing import Any
 
 from stream_vl_ros.bench.compare_better import Verdict
 from stream_vl_ros.report.results import Results, Rung, Said
-from stream_vl_ros.report.words import OUT_OF_MEMORY, mark
+from stream_vl_ros.report.words import OUT_OF_MEMORY, answer, mark
 
 # Times compare only where these are the same.
 HARDWARE = ("device", "threads")
@@ -42,9 +42,9 @@ def answers(before: Results, after: Results) -> list[Difference]:
             found.append(Difference("question", where, _there(key in a), _there(key in b)))
             continue
         for side in ("stream", "native"):
-            one, other = getattr(a[key], side), getattr(b[key], side)
+            one, other = _words(a[key], side), _words(b[key], side)
             if one != other:
-                found.append(Difference(f"answer, {side}", where, _words(one), _words(other)))
+                found.append(Difference(f"answer, {side}", where, one, other))
         if mark(a[key]) != mark(b[key]):
             found.append(Difference("comparison", where, mark(a[key]), mark(b[key]), _agreement(a[key], b[key])))
     return found
@@ -105,8 +105,9 @@ def _there(there: bool) -> str:
     return "there" if there else ABSENT
 
 
-def _words(answer: str | None) -> str:
-    return OUT_OF_MEMORY if answer is None else answer
+def _words(said: Said, side: str) -> str:
+    text = getattr(said, side)
+    return OUT_OF_MEMORY if text is None else answer(text, getattr(said, f"{side}_ids"))
 
 
 def _ran(rung: Rung | None) -> str:

@@ -12,6 +12,7 @@ from stream_vl_ros.errors import MemoryFullError, NativeOOMError, ReportError
 from stream_vl_ros.report.points import points
 from stream_vl_ros.report.results import Rung, Said, Section
 from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
+from stream_vl_ros.report.words import answer
 
 Say = Callable[[str], None]
 
@@ -126,10 +127,13 @@ def record(section: Section, outcome: Outcome, clip: Clip, question: Asked) -> N
     section.rungs += outcome.rungs
     for stride, runs in outcome.stream.items():
         if stride != outcome.fair:
-            section.said.append(Said(clip.every(stride).about(stride), question.text, runs[0].text, None, None))
+            section.said.append(
+                Said(clip.every(stride).about(stride), question.text, runs[0].text, None, None, runs[0].ids)
+            )
     part, stream, native = clip.every(outcome.fair), outcome.stream[outcome.fair], outcome.native
     same = all(a.ids == b.ids for a, b in zip(stream, native, strict=True))
-    section.said.append(Said(part.about(outcome.fair), question.text, stream[0].text, native[0].text, same))
+    a, b = stream[0], native[0]
+    section.said.append(Said(part.about(outcome.fair), question.text, a.text, b.text, same, a.ids, b.ids))
     section.points += points("stream", len(part), stream) + points("native", len(part), native)
     section.findings += findings(outcome, clip)
 
@@ -164,5 +168,5 @@ def _reached(run: Run) -> str:
     cache = f"cache {run.cache_tokens} tokens" if run.chunks else f"{run.cache_tokens} tokens in one go"
     return (
         f"first token {run.first:.1f} ms, answer {run.total:.1f} ms, peak +{(run.peak - run.before) / MIB:.1f} MiB, "
-        f"{cache}: {run.text[:80]!r}"
+        f"{cache}: {answer(run.text, run.ids)[:80]!r}"
     )

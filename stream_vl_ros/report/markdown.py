@@ -9,7 +9,7 @@ from stream_vl_ros.report import plots, results, table
 from stream_vl_ros.report.earlier import Run
 from stream_vl_ros.report.results import Results, Section
 from stream_vl_ros.report.tables import Table, facts, ladder, medians
-from stream_vl_ros.report.words import RANGES, mark, slugs, visible
+from stream_vl_ros.report.words import RANGES, answer, mark, slugs, visible
 
 FILE = "report.md"
 TITLE = "Stream against native"
@@ -89,5 +89,8 @@ def _section(section: Section, slug: str) -> Iterator[str]:
 
 
 def _answers(section: Section) -> Table:
-    rows = [[a.about, a.question, a.stream, a.native or "", mark(a)] for a in section.said]
+    rows = [
+        [a.about, a.question, answer(a.stream, a.stream_ids), answer(a.native or "", a.native_ids), mark(a)]
+        for a in section.said
+    ]
     return Table(["of", "question", "stream", "native", ""], rows, names=5)

@@ -10,7 +10,7 @@ from stream_vl_ros.report.earlier import Run
 from stream_vl_ros.report.page_style import STYLE
 from stream_vl_ros.report.results import Results, Said, Section
 from stream_vl_ros.report.tables import Table, facts, ladder, medians
-from stream_vl_ros.report.words import RANGES, mark, slugs, visible
+from stream_vl_ros.report.words import RANGES, answer, mark, slugs, visible
 
 FILE = "index.html"
 
@@ -107,10 +107,15 @@ def _section(section: Section, slug: str, drawn: str | None) -> Iterator[str]:
 
 def _said(said: Said) -> Iterator[str]:
     kind = {"identical": "same", "different": "differs"}.get(mark(said), "alone")
-    native = '<i class="none">ran out of memory</i>' if said.native is None else f"<q>{escape(said.native)}</q>"
+    stream, native = (
+        f"<q>{escape(answer(text or '', ids))}</q>"
+        for text, ids in ((said.stream, said.stream_ids), (said.native, said.native_ids))
+    )
+    if said.native is None:
+        native = '<i class="none">ran out of memory</i>'
     yield f'<div class="said"><p><b>{escape(said.question)}</b> <small>{escape(said.about)}</small>'
     yield f'<span class="mark {kind}">{mark(said)}</span></p>'
-    yield f"<div><h4>stream</h4><q>{escape(said.stream)}</q></div><div><h4>native</h4>{native}</div></div>"
+    yield f"<div><h4>stream</h4>{stream}</div><div><h4>native</h4>{native}</div></div>"
 
 
 def _earlier(earlier: Sequence[Run]) -> Iterator[str]:

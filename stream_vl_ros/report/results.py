@@ -49,6 +49,8 @@ class Said:
         about: which frames, such as ``"vtest.avi, 32 frames, stride 1"``.
         native: None where the native side ran out of memory.
         identical: whether all tokens are equal; None where there is nothing to compare.
+        stream_ids, native_ids: the tokens, so that it can be checked where they make no text; empty in reports from
+            before they were kept.
     """
 
     about: str
@@ -56,6 +58,8 @@ class Said:
     stream: str
     native: str | None
     identical: bool | None
+    stream_ids: tuple[int, ...] = ()
+    native_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ class Results:
                     s["text"],
                     s["findings"],
                     [Point(**{**p, "values": tuple(p["values"])}) for p in s["points"]],
-                    [Said(**a) for a in s["said"]],
+                    [_said(a) for a in s["said"]],
                     [Rung(**r) for r in s["rungs"]],
                 )
                 for s in record["sections"]
@@ -184,3 +188,8 @@ class Results:
             raise ReportError(f"{file} cannot be read: {error.strerror}; is {path} the folder of a report?") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ReportError(f"{file} is not the results of a report: {error!r}") from error
+
+
+def _said(record: dict[str, Any]) -> Said:
+    ids = {name: tuple(record.get(name, ())) for name in ("stream_ids", "native_ids")}
+    return Said(**{**record, **ids})

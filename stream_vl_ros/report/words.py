@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from stream_vl_ros.report.results import Point, Said
 
@@ -45,6 +45,13 @@ def mark(said: Said) -> str:
     if said.identical is None:
         return "not compared"
     return "identical" if said.identical else "different"
+
+
+def answer(text: str, ids: Sequence[int]) -> str:
+    """An answer; its tokens where they make no text that could be seen."""
+    if text.strip() or not ids:
+        return text
+    return f"(no text; tokens {' '.join(map(str, ids))})"
 
 
 def visible(text: str) -> str:

@@ -48,7 +48,8 @@ def _pair(make: Maker) -> Section:
     section.said = [
         Said("32 frames", "What is <b>visible</b>?", HOSTILE, HOSTILE, True),
         Said("32 frames", "Anything red?", "yes", "no", False),
-        Said("64 frames", "Anything red?", "yes", None, None),
+        Said("64 frames", "Anything red?", "yes", None, None, (9,)),
+        Said("64 frames", "And then?", "", "", False, (7, 151643), (7, 151644)),
     ]
     return section
 

@@ -32,6 +32,7 @@ def test_it_always_ends_with_a_fair_pair(bench):
     alone = [s for s in outcome.failures if s in outcome.stream]
     assert alone and [s.native is None for s in section.said] == [True] * len(alone) + [False]
     assert section.said[-1].identical is True
+    assert section.said[-1].stream_ids == section.said[-1].native_ids == ours[0].ids
     frames = len(clip.every(outcome.fair))
     assert section.at("first token", "native", frames) and section.at("first token", "stream", frames)
     assert "only streaming ran with 48 MiB for either side" in section.findings[0]

@@ -18,6 +18,16 @@ def test_load_gives_what_was_saved(tmp_path):
     assert Results.load(tmp_path / FILE) == results
 
 
+def test_answers_of_reports_from_before_their_tokens_were_kept_can_be_read(tmp_path):
+    made_up().save(tmp_path)
+    record = json.loads((tmp_path / FILE).read_text())
+    for section in record["sections"]:
+        for said in section["said"]:
+            del said["stream_ids"], said["native_ids"]
+    (tmp_path / FILE).write_text(json.dumps(record))
+    assert all(s.stream_ids == s.native_ids == () for s in Results.load(tmp_path).section("pair").said)
+
+
 def test_points_come_in_the_order_of_the_axis():
     section = made_up().section("length")
     section.points.reverse()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream_vl_ros.report.results import Point, Said
-from stream_vl_ros.report.words import mark, median, number, quantity, slugs, visible
+from stream_vl_ros.report.words import answer, mark, median, number, quantity, slugs, visible
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,11 @@ def test_slugs_are_safe_and_differ():
 )
 def test_mark(native, identical, word):
     assert mark(Said("", "", "a", native, identical)) == word
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "shown"),
+    [("yes", (1,), "yes"), ("", (1, 22), "(no text; tokens 1 22)"), (" \n", (3,), "(no text; tokens 3)"), ("", (), "")],
+)
+def test_where_there_is_no_text_tokens_are_shown(text, ids, shown):
+    assert answer(text, ids) == shown

@@ -141,6 +141,11 @@ def test_hostile_names_do_not_leave_their_place():
     assert "script" not in parsed.tags
 
 
+def test_answers_without_text_are_told_by_their_tokens(page, markdown):
+    for some in (page.words, markdown):
+        assert "(no text; tokens 7 151643)" in some and "(no text; tokens 7 151644)" in some
+
+
 def test_markdown_is_tables_and_links_that_exist(report, markdown):
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(markdown)
     rows = [t for t in tokens if t.type == "tr_open"]
