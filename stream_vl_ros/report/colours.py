@@ -21,6 +21,7 @@ class Look:
 KNOWN = {
     "stream": Look(BLUE, "o"),
     "native": Look(ORANGE, "s"),
+    "stream, last 64 frames": Look(GREEN, "D"),
     "full cache": Look(GREY, "s", "--"),
     "window": Look(RED, "^"),
     "importance": Look(BLUE, "o"),

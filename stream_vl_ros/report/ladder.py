@@ -165,7 +165,7 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
 
 
 def _reached(run: Run) -> str:
-    cache = f"cache {run.cache_tokens} tokens" if run.chunks else f"{run.cache_tokens} tokens in one go"
+    cache = f"cache {run.cache_tokens} tokens" if run.chunks else f"{run.context_tokens} tokens in one go"
     return (
         f"first token {run.first:.1f} ms, answer {run.total:.1f} ms, peak +{(run.peak - run.before) / MIB:.1f} MiB, "
         f"{cache}: {answer(run.text, run.ids)[:80]!r}"

@@ -3,12 +3,92 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from stream_vl_ros.bench.eviction_runs import full_cache
 from stream_vl_ros.bench.gpu_runs import sync
-from stream_vl_ros.engine import DecodeBatch, Question
+from stream_vl_ros.engine import DecodeBatch, Question, VideoStream
+from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.errors import FrameError, NativeOOMError
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.points import named
 from stream_vl_ros.report.results import Point, Section
+from stream_vl_ros.report.sides import Asked, Clip, Sides
+
+
+@dataclass(slots=True)
+class Round:
+    """What became of questions that were asked at the same moment. Times in milliseconds, memory in bytes.
+
+    Attributes:
+        whole: until all were answered.
+        first: of each question, from that moment to its first token.
+        token: each further token of an answer.
+        grown: the most that was held at once beyond what was there before the video.
+        right: of each question with a known answer, whether its answer is.
+    """
+
+    whole: float = 0.0
+    first: list[float] = field(default_factory=list)
+    token: list[float] = field(default_factory=list)
+    grown: int = 0
+    right: list[bool] = field(default_factory=list)
+
+
+def side_by_side(sides: Sides, stream: VideoStream, asked: Sequence[Asked], before: int) -> Round:
+    """All at once on forks of a stream; `before` is what was held before there was the stream."""
+    it = Round()
+    sides.gauge.reset()
+    sync(sides.device)
+    began = time.perf_counter()
+    batch = DecodeBatch(sides.loaded)
+    generations = [stream.start(Question(a.text, max_new_tokens=sides.tokens)) for a in asked]
+    for generation in generations:
+        generation.prefill()
+        it.first.append(1e3 * (time.perf_counter() - began))
+        if not generation.done:
+            batch.add(generation)
+    while any(not g.done for g in generations):
+        at = time.perf_counter()
+        batch.step()
+        it.token.append(1e3 * (time.perf_counter() - at))
+    it.whole = 1e3 * (time.perf_counter() - began)
+    it.grown = sides.gauge.peak() - before
+    it.right = [a.right(g.answer().text) for a, g in zip(asked, generations, strict=True) if a.right]
+    return it
+
+
+def in_turn(sides: Sides, clip: Clip, asked: Sequence[Asked]) -> Round:
+    """One after the other natively: each waits for those before it.
+
+    Raises:
+        NativeOOMError: if there is no memory for that.
+    """
+    it = Round()
+    for question in asked:
+        run = sides.ask_native(clip, question)
+        it.first.append(it.whole + run.first)
+        it.whole += run.total
+        it.token += run.token
+        it.grown = max(it.grown, run.peak - run.before)
+        it.right += [] if run.right is None else [run.right]
+    return it
+
+
+def _points(series: str, count: int, rounds: Sequence[Round]) -> list[Point]:
+    made = [
+        Point(series, "all answered", "ms", count, tuple(r.whole for r in rounds), timed=True),
+        Point(series, "first token", "ms", count, tuple(t for r in rounds for t in r.first), timed=True),
+        Point(series, "peak memory", "MiB", count, tuple(r.grown / MIB for r in rounds), timed=True),
+    ]
+    tokens = tuple(t for r in rounds for t in r.token)
+    right = [r for it in rounds for r in it.right]
+    if tokens:
+        made.append(Point(series, "token", "ms", count, tokens, timed=True))
+    if right:
+        made.append(Point(series, "accuracy", "%", count, (100 * sum(right) / len(right),)))
+    return made
 
 
 def questions(bench: Bench) -> Section:
@@ -17,44 +97,49 @@ def questions(bench: Bench) -> Section:
         "questions",
         "Questions at once",
         "questions at once",
-        "Different questions about the same moment. Streaming answers them side by side on forks of one cache; native "
-        "answers one after the other. Time until all are answered.",
+        "Different questions about the same moment, asked together. Streaming answers them side by side on forks of "
+        "one cache; native answers the same ones one after the other, so that each waits for those before it. First "
+        "token: of every question, from the moment at which all were asked; token: each further one of an answer.",
     )
     clip = next(bench.material.clips(1, plan.frames))
+    n = len(clip.questions)
+    # Spaces make texts of their own of questions that come again.
+    asked = [Asked(q.text + " " * (i // n), q.right) for i, q in zip(range(64), clip.questions * 64, strict=False)]
+    before = sides.gauge.reset()
     stream, _ = sides.watch(clip, bench.config())
-    texts = [clip.questions[i % len(clip.questions)].text + " " * (i // len(clip.questions)) for i in range(64)]
     for count in plan.questions:
-        whole: list[float] = []
-        steps: list[float] = []
-        for _ in range(plan.repeats):
-            sync(sides.device)
-            began = time.perf_counter()
-            batch = DecodeBatch(sides.loaded)
-            generations = [stream.start(Question(t, max_new_tokens=sides.tokens)) for t in texts[:count]]
-            for generation in generations:
-                generation.prefill()
-                if not generation.done:
-                    batch.add(generation)
-            while any(not g.done for g in generations):
-                at = time.perf_counter()
-                batch.step()
-                steps.append(1e3 * (time.perf_counter() - at))
-            whole.append(1e3 * (time.perf_counter() - began))
-        section.points.append(Point("stream", "all answered", "ms", count, tuple(whole), timed=True))
-        section.points.append(Point("stream", "step of all", "ms", count, tuple(steps), timed=True))
-        natively: list[float] = []
-        for _ in range(max(1, plan.repeats // 2)):
-            runs = [sides.ask_native(clip, clip.questions[i % len(clip.questions)]) for i in range(count)]
-            natively.append(sum(r.total for r in runs))
-        section.points.append(Point("native", "all answered", "ms", count, tuple(natively), timed=True))
+        ours = [side_by_side(sides, stream, asked[:count], before) for _ in range(plan.repeats)]
+        section.points += _points("stream", count, ours)
         bench.say(f"{count} questions: {section.of('all answered', 'stream')[-1].median:.1f} ms")
-    few, many = (section.of("step of all", "stream")[i] for i in (0, -1))
-    ours, theirs = (section.of("all answered", s)[-1].median for s in ("stream", "native"))
-    section.findings.append(
-        f"{many.x:g} questions at once take {ours:.0f} ms streaming and {theirs:.0f} ms native; a step of all of them "
-        f"takes {many.median / few.median:.1f} times as long as a step of {few.x:g}."
-    )
+    del stream
+    for count in plan.questions:
+        try:
+            theirs = [in_turn(sides, clip, asked[:count]) for _ in range(max(1, plan.repeats // 2))]
+        except NativeOOMError as error:
+            section.findings.append(str(error))
+            break
+        section.points += _points("native", count, theirs)
+    section.findings[:0] = _questions_in_words(section)
     return section
+
+
+def _questions_in_words(section: Section) -> list[str]:
+    steps = section.of("token", "stream")
+    ours, theirs = (section.of("all answered", s)[-1:] for s in ("stream", "native"))
+    said = []
+    for mine in ours:
+        native = f" and {theirs[0].median:.0f} ms native, one after the other" if theirs else ""
+        said.append(f"{mine.x:g} questions at once take {mine.median:.0f} ms streaming{native}.")
+    if len(steps) > 1:
+        few, many = steps[0], steps[-1]
+        said[-1] = said[-1][:-1] + (
+            f"; a step of all of them takes {many.median / few.median:.1f} times as long as a step of {few.x:g}."
+        )
+    firsts = [(s, section.of("first token", s)[-1:]) for s in ("stream", "native")]
+    if all(p for _, p in firsts):
+        words = ", ".join(f"{s} {p[0].median:.0f} ms (the last {max(p[0].values):.0f} ms)" for s, p in firsts)
+        said.append(f"First token of {firsts[0][1][0].x:g} questions: {words}.")
+    return said
 
 
 def eviction(bench: Bench) -> Section:
@@ -63,16 +148,21 @@ def eviction(bench: Bench) -> Section:
         "eviction",
         "Rule and budget of eviction",
         "budget, as a share of the full cache",
-        "What is forgotten to stay within a budget of tokens. docs/memory.md looks at it by age.",
+        "What is forgotten to stay within a budget of tokens. docs/memory.md looks at it by age. Native has no budget: "
+        "it is the dashed line.",
     )
     clips = list(bench.material.clips(plan.clips, plan.frames))
     section.points += named("full cache", bench.streamed(section, 1.0, clips, bench.config()))
-    whole = int(section.of("cache")[0].values[0])
+    whole = full_cache(bench.sides.loaded, plan.frames, bench.material.size, bench.sides.max_pixels)
     section.points += bench.native(section, 1.0, clips)
     for rule in ("window", "importance"):
         for share in plan.budgets:
             config = bench.config(eviction=rule, budget_tokens=round(share * whole))
-            section.points += named(rule, bench.streamed(section, share, clips, config))
+            try:
+                section.points += named(rule, bench.streamed(section, share, clips, config))
+            except FrameError as error:  # too little for two chunks of such pictures: the others are tried
+                section.findings.append(f"{rule}, {share:g} of the full cache is refused: {error}")
+                continue
             first = section.of("first token", rule)[-1].median
             bench.say(f"{rule}, {share:g} of the full cache: first token {first:.1f} ms")
     if section.of("accuracy"):

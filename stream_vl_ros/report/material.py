@@ -16,10 +16,12 @@ from stream_vl_ros.report.sides import Asked, Clip
 from stream_vl_ros.world.heldout import heldout
 
 LONGEST = 64
-"""Frames of the longest clips of the toy world; longer ones have no questions with answers."""
+"""Frames of the longest clips of the toy world; longer ones are one of these again and again."""
 
 # One kind in three of them: of what is there now, of what was, and one long answer, for the time per token.
 KINDS = ("visible", "count", "first", "last", "ever", "describe")
+# Of the last scene alone: also true at the end of a clip that repeats.
+LAST_KINDS = ("visible", "count", "color_of_shape", "shape_of_color")
 FPS = 2.0
 
 
@@ -46,13 +48,13 @@ class Material:
             for i in range(count):
                 yield self.noise(frames, fps, size, self.seed + i)
             return
-        for clip in heldout(self.seed, count, frames=min(frames, LONGEST), size=size, kinds=KINDS, fps=fps):
+        kinds = KINDS if frames <= LONGEST else LAST_KINDS
+        for clip in heldout(self.seed, count, frames=min(frames, LONGEST), size=size, kinds=kinds, fps=fps):
             pictures = clip.frames()
             asked = tuple(Asked(q.text, partial(is_right, q)) for q in clip.questions)
             if frames > LONGEST:
-                # The clip again and again: how long things take does not depend on what is seen.
-                pictures = np.concatenate([pictures] * -(-frames // LONGEST))[:frames]
-                asked = tuple(Asked(a.text) for a in asked)
+                # The clip again and again, to its end: what is asked is of its last scene.
+                pictures = np.concatenate([pictures] * -(-frames // LONGEST))[-frames:]
             yield Clip(pictures, tuple(i / fps for i in range(frames)), asked, "toy world")
 
     def noise(self, frames: int, fps: float, size: tuple[int, int], seed: int) -> Clip:

@@ -8,7 +8,7 @@ from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.findings import pairs_in_words, speed_in_words
 from stream_vl_ros.report.ladder import compare, record
 from stream_vl_ros.report.material import LONGEST, footage
-from stream_vl_ros.report.points import merged
+from stream_vl_ros.report.points import INGEST, merged
 from stream_vl_ros.report.results import Section
 
 
@@ -19,8 +19,8 @@ def pair(bench: Bench) -> Section:
         "Stream against native",
         "frames",
         "The same frames and question, by this engine and by one-shot inference with the same transformers and "
-        "weights. Streaming has the frames in its cache when the question comes; native reads them then. Memory is "
-        f"{bench.sides.gauge.means}; the peak is counted from what was held before.",
+        f"weights. Streaming has the frames in its cache when the question comes; native reads them then. {INGEST} "
+        f"Memory is {bench.sides.gauge.means}; the peak is counted from what was held before.",
     )
     for clip in bench.material.clips(max(1, plan.clips // 2), plan.frames):
         for question in clip.questions[:2]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # From the smallest to the largest median: beyond this a linear axis hides the small ones.
 LOG_Y = 30.0
 LOG_X = 12.0
-SIDES = ("stream", "native")
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "stream_vl_ros",
@@ -71,7 +70,8 @@ def curves(axes: Axes, section: Section, measure: str, series: dict[str, Look]) 
         else:
             spread = [[y[0] - low[0]], [high[0] - y[0]]]
             axes.errorbar(x, y, spread, color=look.colour, capsize=3, lw=1)
-            if name not in SIDES:
+            # A reference for the others, unless it only comes no further.
+            if not any(r.side == name and not r.ran for r in section.rungs):
                 axes.axhline(y[0], **{**style, "ls": "--", "lw": 1.2})
         axes.plot(x, y, marker=look.marker, **style)
         failed = [r.frames for r in section.rungs if r.side == name and not r.ran]

@@ -9,6 +9,11 @@ from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.report.results import Point, Section
 from stream_vl_ros.report.sides import Run
 
+INGEST = (
+    "Ingest is the time until all frames are in the context, through vision tower and language model: the chunks of a "
+    "stream, which come while the video does; natively making the inputs and the first pass, once there is a question."
+)
+
 
 def points(series: str, x: float, runs: Sequence[Run], *, curve: bool = False) -> list[Point]:
     """Every quantity of repeated runs at one place of an axis; on a curve without those that say the same again."""
@@ -20,9 +25,9 @@ def points(series: str, x: float, runs: Sequence[Run], *, curve: bool = False) -
     def size(measure: str, values: Sequence[int]) -> list[Point]:
         return [Point(series, measure, "MiB", x, tuple(v / MIB for v in values), timed=True)]
 
-    made = []
-    if not curve:
-        made += times("ingest of all frames" if streamed else "preparing inputs", [r.prepare for r in runs])
+    made = times("ingest", [r.ingest for r in runs])
+    if not curve and not streamed:
+        made += times("preparing inputs", [r.prepare for r in runs])
     made += times("chunk", [c for r in runs for c in r.chunks])
     made += times("first token", [r.first for r in runs])
     made += times("token", [t for r in runs for t in r.token])
@@ -32,7 +37,8 @@ def points(series: str, x: float, runs: Sequence[Run], *, curve: bool = False) -
         made += times("decode", [r.tokens_per_second for r in runs if r.tokens_per_second], "tokens/s")
         made += size("memory before", [r.before for r in runs])
         made += size("memory after", [r.after for r in runs])
-    made.append(Point(series, "prompt and answer" if not streamed else "cache", "tokens", x, (runs[0].cache_tokens,)))
+    # Each question has tokens of its own.
+    made.append(Point(series, "context", "tokens", x, tuple(sorted({float(r.context_tokens) for r in runs}))))
     if streamed:
         made.append(Point(series, "cache memory", "MiB", x, (runs[0].cache_bytes / MIB,)))
     known = [100.0 * r.right for r in runs if r.right is not None]

@@ -60,24 +60,29 @@ class Run:
     """One answer. Times in milliseconds, memory in bytes.
 
     Attributes:
-        prepare: until all frames are in: native's inputs made, or all chunks in the cache.
+        prepare: until native's inputs are made; 0 for a stream.
+        ingest: until all frames are in the context, through vision tower and language model: all chunks of a stream;
+            natively inputs made and the first forward pass, in which the question is as well.
         chunks: of it, each chunk; empty for native.
         first: from the question to its first token.
         token: each further token.
         before, peak, after: memory.
-        cache_tokens, cache_bytes: what the cache holds at the end; bytes are 0 where nobody counts them.
+        context_tokens: all that the first token of the answer is told from, the question included.
+        cache_tokens, cache_bytes: what the stream's cache holds when the question comes; 0 for native.
         right: whether the answer is; None if nobody knows.
     """
 
     text: str
     ids: tuple[int, ...]
     prepare: float
+    ingest: float
     chunks: tuple[float, ...]
     first: float
     token: tuple[float, ...]
     before: int
     peak: int
     after: int
+    context_tokens: int
     cache_tokens: int
     cache_bytes: int
     right: bool | None
@@ -144,8 +149,13 @@ class Sides:
         # Worked out token by token to be independent of the engine: no part of what native inference takes.
         positions = self.native.trained_positions(inputs, [_pairs(clip.stamps)])
         sync(self.device)
-        clock = TokenClock()
-        answer = self.native.generate(inputs, self.tokens, position_ids=positions, streamer=clock)
+        read: list[float] = []
+        handle = self.native.model.model.register_forward_hook(lambda *_: self._note(read))
+        clock, started = TokenClock(), time.perf_counter()
+        try:
+            answer = self.native.generate(inputs, self.tokens, position_ids=positions, streamer=clock)
+        finally:
+            handle.remove()
         peak = self.gauge.peak()
         prompt_tokens = int(inputs["input_ids"].shape[1])
         del inputs
@@ -154,6 +164,7 @@ class Sides:
             answer.text,
             answer.token_ids,
             prepared,
+            prepared + 1e3 * (read[0] - started),
             (),
             prepared + clock.milliseconds[0],
             tuple(clock.milliseconds[1:]),
@@ -162,8 +173,15 @@ class Sides:
             self.gauge.reset(),
             prompt_tokens,
             0,
+            0,
             question.right(answer.text) if question.right else None,
         )
+
+    def _note(self, read: list[float]) -> None:
+        """The time at which all frames were read; later passes are of one token each, and are not held up."""
+        if not read:
+            sync(self.device)
+            read.append(time.perf_counter())
 
     def _out_of_memory(self, clip: Clip, error: Exception, before: int, cap: float) -> NativeOOMError:
         allocated = before + self.gauge.grown()
@@ -216,6 +234,7 @@ class Sides:
         generation = stream.start(Question(question.text, max_new_tokens=self.tokens))
         generation.prefill()
         times = [1e3 * (time.perf_counter() - began)]
+        context = generation.fork.cache.length
         while not generation.done:
             at = time.perf_counter()
             generation.step()
@@ -225,6 +244,7 @@ class Sides:
         return Run(
             answer.text,
             answer.token_ids,
+            0.0,
             sum(chunks),
             tuple(chunks),
             times[0],
@@ -232,6 +252,7 @@ class Sides:
             before,
             peak,
             self.gauge.held(),
+            context,
             moment.cache_tokens,
             moment.cache_bytes,
             question.right(answer.text) if question.right else None,

@@ -12,7 +12,7 @@ from made_up import HOSTILE, exact, made_up
 from stream_vl_ros.errors import ReportError
 from stream_vl_ros.report import plots, svg
 from stream_vl_ros.report.colours import BLUE, ORANGE, looks
-from stream_vl_ros.report.results import Results, Section
+from stream_vl_ros.report.results import Results, Rung, Section
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
@@ -61,6 +61,20 @@ def test_native_that_did_not_fail_has_no_end():
     results = made_up()
     results.section("length").rungs.clear()
     assert not any("out of memory" in word for word in texts(dict(plots.draw(results))["length"]))
+
+
+def test_a_series_with_one_place_is_a_reference_for_the_others():
+    section = Section("eviction", "", "budget", "")
+    for x, value in ((0.25, 5.0), (0.5, 6.0)):
+        section.points.append(exact("window", "first token", "ms", x, value))
+    section.points.append(exact("native", "first token", "ms", 1.0, 150.0))
+
+    def dashes() -> int:
+        return dict(plots.draw(Results({}, "", [section])))["eviction"].count("stroke-dasharray")
+
+    referenced = dashes()
+    section.rungs.append(Rung("64 frames", "native", 1, 64, False, "out of memory"))
+    assert referenced == dashes() + 1, "one that only ends early is none"
 
 
 def test_colours_are_the_same_everywhere(drawn):

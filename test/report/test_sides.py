@@ -17,7 +17,9 @@ def test_both_sides_say_the_same_tokens_about_every_question(bench):
             theirs = bench.sides.ask_native(clip, question)
             assert ours.ids == theirs.ids and ours.text == theirs.text
             assert ours.right == theirs.right is not None
-            assert len(ours.chunks) == 8 and ours.prepare == pytest.approx(sum(ours.chunks))
+            assert len(ours.chunks) == 8 and ours.ingest == pytest.approx(sum(ours.chunks))
+            assert 0 < theirs.prepare < theirs.ingest <= theirs.first, "the first token is told when all is read"
+            assert ours.context_tokens == theirs.context_tokens > ours.cache_tokens
             assert len(ours.token) >= len(ours.ids) - 1
             assert 0 < ours.first < ours.total or len(ours.ids) == 1
             assert ours.cache_tokens > 0 and ours.cache_bytes > 0
