@@ -6,9 +6,9 @@ from typing import Literal
 
 Verdict = Literal["better", "worse", "changed"]
 
-HIGHER_MEASURES = {"accuracy", "answers", "decode", "highest rate"}
+HIGHER_MEASURES = {"accuracy", "answers", "decode", "highest rate", "lowest rate that failed"}
 HIGHER_UNITS = {"%"}
-LOWER_MEASURES = {"backlog at the end", "lost"}
+LOWER_MEASURES = {"backlog at the end", "growth of the backlog", "lost"}
 LOWER_UNITS = {"s", "ms", "us", "µs", "ns", "bytes", "B", "KiB", "MiB", "GiB", "MB", "GB"}
 
 

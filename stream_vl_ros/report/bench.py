@@ -30,7 +30,9 @@ class Plan:
         frames: of clips where something else varies.
         ladder, cap: frame strides, and MiB that either side may allocate in the ladder.
         curve_cap: MiB that either side may allocate in the curve over length; 0 for what the device has.
+        footage_frames: of real footage in the ladder; 0 for no chunk sizes and no ladder there.
         seconds: of each trial of the highest frame rate.
+        confirm: seconds for which the rate that is reported is tried.
 
     Raises:
         ReportError: when made with something that cannot work.
@@ -49,7 +51,9 @@ class Plan:
     ladder: tuple[int, ...]
     cap: float
     curve_cap: float
+    footage_frames: int
     seconds: float
+    confirm: float
 
     def __post_init__(self) -> None:
         for name in ("clips", "repeats"):

@@ -164,6 +164,9 @@ def _chosen(args: Namespace, bench: Bench) -> Iterator[tuple[str, Callable[[Benc
         files = args.footage if args.footage is not None else _installed(bench)
         for path in files:
             yield f"footage {path.name}", partial(pairs.real, path=path)
+            if bench.plan.footage_frames:
+                yield f"footage {path.name}, chunk size", partial(pairs.real_chunks, path=path)
+                yield f"footage {path.name}, ladder", partial(pairs.real_ladder, path=path)
 
 
 def _installed(bench: Bench) -> list[Path]:

@@ -30,7 +30,9 @@ SMALL = Plan(
     ladder=(1, 2, 4),
     cap=192.0,
     curve_cap=384.0,
+    footage_frames=256,
     seconds=3.0,
+    confirm=10.0,
 )
 """For the embedded model on a CPU."""
 
@@ -48,7 +50,9 @@ LARGE = Plan(
     ladder=(1, 2, 4),
     cap=6000.0,
     curve_cap=0.0,
+    footage_frames=0,
     seconds=3.0,
+    confirm=10.0,
 )
 """For models of real sizes on a GPU: minutes."""
 
@@ -66,7 +70,9 @@ QUICK = Plan(
     ladder=(1, 2, 4),
     cap=48.0,
     curve_cap=64.0,
+    footage_frames=96,
     seconds=1.0,
+    confirm=2.0,
 )
 """To see that everything runs."""
 
@@ -83,6 +89,7 @@ QUICK_LARGE = replace(
     frames=8,
     cap=1000.0,
     seconds=1.0,
+    confirm=2.0,
 )
 """The same with a model of real size."""
 

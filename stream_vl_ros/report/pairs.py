@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.report.bench import Bench
+from stream_vl_ros.report.chunk_sweep import STARTS, sweep
 from stream_vl_ros.report.findings import pairs_in_words, speed_in_words
 from stream_vl_ros.report.ladder import compare, record
 from stream_vl_ros.report.material import LONGEST, footage
 from stream_vl_ros.report.points import INGEST, merged
 from stream_vl_ros.report.results import Section
+
+# Of the ladder: recordings are short.
+FOOTAGE_FPS = 10.0
+OF_FOOTAGE = "The embedded model knows a toy world only: what it says here is compared, not judged."
 
 
 def pair(bench: Bench) -> Section:
@@ -27,7 +33,7 @@ def pair(bench: Bench) -> Section:
             outcome = compare(bench.sides, clip, question, ladder=(1,), repeats=plan.repeats, say=bench.say)
             record(section, outcome, clip, question)
     section.findings = [
-        pairs_in_words(section, str(bench.sides.loaded.adapter.dtype).removeprefix("torch.")),
+        pairs_in_words(section, _dtype(bench)),
         *speed_in_words(section),
     ]
     return merged(section)
@@ -64,8 +70,7 @@ def real(bench: Bench, path: Path) -> Section:
         f"footage {path.stem}",
         f"Real footage: {path.name}",
         "frames",
-        "As above, on a recording. The embedded model knows a toy world only: what it says here is compared, not "
-        "judged.",
+        f"As above, on a recording. {OF_FOOTAGE}",
     )
     clip = footage(bench.sides.loaded, path, bench.plan.frames)
     for question in clip.questions:
@@ -73,4 +78,47 @@ def real(bench: Bench, path: Path) -> Section:
             bench.sides, clip, question, ladder=bench.plan.ladder, repeats=bench.plan.repeats, say=bench.say
         )
         record(section, outcome, clip, question)
+    section.findings.insert(0, pairs_in_words(section, _dtype(bench)))
     return section
+
+
+def real_chunks(bench: Bench, path: Path) -> Section:
+    section = Section(
+        f"footage {path.stem} chunks",
+        f"Chunk size on real footage: {path.name}",
+        "frames per chunk",
+        "As with the chunk sizes above, on a recording.",
+    )
+    clip = footage(bench.sides.loaded, path, bench.plan.frames)
+    sweep(bench, section, [clip] * STARTS)
+    return section
+
+
+def real_ladder(bench: Bench, path: Path) -> Section:
+    """The ladder under a cap of half of what native takes, so that it runs out whatever the size of the pictures."""
+    clip = footage(bench.sides.loaded, path, bench.plan.footage_frames, FOOTAGE_FPS)
+    question = clip.questions[0]
+    whole = bench.sides.ask_native(clip, question)
+    cap = max(1.0, (whole.peak - whole.before) / MIB / 2)
+    section = Section(
+        f"footage {path.stem} ladder",
+        f"When native runs out of memory on real footage: {path.name}",
+        "frames",
+        f"Native takes {2 * cap:.0f} MiB for {len(clip)} frames at {clip.fps:.3g} fps; either side may allocate half "
+        f"of that. {OF_FOOTAGE}",
+    )
+    outcome = compare(
+        bench.sides,
+        clip,
+        question,
+        ladder=bench.plan.ladder,
+        cap=cap,
+        repeats=bench.plan.repeats,
+        say=bench.say,
+    )
+    record(section, outcome, clip, question)
+    return section
+
+
+def _dtype(bench: Bench) -> str:
+    return str(bench.sides.loaded.adapter.dtype).removeprefix("torch.")
