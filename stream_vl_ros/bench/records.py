@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -17,12 +18,15 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+# Of this file itself: colcon links to files, one by one.
+PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "stream_vl_ros")
 
 
 def environment(args: argparse.Namespace, device: str = "cpu") -> dict[str, Any]:
-    """Hardware, versions, settings and command line of this run, ready for JSON."""
+    """Hardware, versions, settings and command line of this run, ready for JSON; the commit, if it is a checkout."""
     kind = torch.device(device).type
+    at = commit()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([f"python -m {_module()}", *sys.argv[1:]]).replace("'", ""),
@@ -31,7 +35,29 @@ def environment(args: argparse.Namespace, device: str = "cpu") -> dict[str, Any]
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
+        **({"commit": at} if at else {}),
     }
+
+
+def commit(package: Path = PACKAGE) -> str:
+    """The commit that a package is checked out at, with `` and changes`` where files that git knows differ from it.
+
+    Returns:
+        ``""`` where it is not the package of a checkout, or there is no git to ask.
+    """
+    folder = package.resolve().parent
+    # The repository that an environment happens to lie in is another one's.
+    if not (folder / ".git").exists():
+        return ""
+    git = ["git", "-C", str(folder)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head.stdout.strip() + (" and changes" if changed.stdout.strip() else "")
 
 
 def print_environment(console: Console, record: dict[str, Any]) -> None:

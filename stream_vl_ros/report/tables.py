@@ -53,6 +53,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("model", results.model),
         ("hardware", f"{e['device']}{threads}" if "device" in e else ""),
         ("versions", ", ".join(s for s in (versions, f"Python {e['python']}" if "python" in e else "") if s)),
+        ("commit", str(e.get("commit", ""))),
         ("date", str(e.get("date", ""))),
         ("command", str(e.get("command", ""))),
     ]

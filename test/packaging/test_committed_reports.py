@@ -1,0 +1,34 @@
+"""What is written under docs/reports is what its results come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stream_vl_ros.report import markdown, table
+from stream_vl_ros.report.results import FILE, Results
+
+REPORTS = sorted(p.parent for p in (Path(__file__).parents[2] / "docs" / "reports").glob(f"*/{FILE}"))
+
+
+@pytest.fixture(params=REPORTS, ids=lambda folder: folder.name)
+def folder(request):
+    return request.param
+
+
+def test_there_are_some():
+    assert {folder.name for folder in REPORTS} >= {"cpu", "h100"}
+
+
+def test_the_markdown_says_what_the_results_say(folder):
+    assert (folder / markdown.FILE).read_text() == markdown.markdown(Results.load(folder))
+
+
+def test_the_csv_holds_what_the_results_hold(folder, tmp_path):
+    table.write(Results.load(folder), tmp_path)
+    assert (folder / table.FILE).read_bytes() == (tmp_path / table.FILE).read_bytes()
+
+
+def test_the_log_is_the_one_in_the_results(folder):
+    assert (folder / "log.txt").read_text().splitlines() == Results.load(folder).log
