@@ -26,6 +26,7 @@ from stream_vl_ros.bench.native import NativeModel
 from stream_vl_ros.bench.records import environment, environment_lines, progress
 from stream_vl_ros.engine import LoadedModel, load_model
 from stream_vl_ros.engine.loader import EMBEDDED, RANDOM
+from stream_vl_ros.engine.out_of_memory import is_out_of_memory
 from stream_vl_ros.errors import ReportError, StreamVLError
 from stream_vl_ros.report import chunk_sweep, curves, load, pairs
 from stream_vl_ros.report.bench import Bench, Plan
@@ -99,7 +100,9 @@ def _make(args: Namespace) -> int:
                 journal.say(f"--- {name}")
                 try:
                     section = make(bench)
-                except StreamVLError as error:
+                except Exception as error:
+                    if not isinstance(error, StreamVLError) and not is_out_of_memory(error):
+                        raise
                     failed += 1
                     section = Section(name, name, "", "", [f"This part failed: {error}"])
                 results.sections.append(section)

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from stream_vl_ros.report.journal import Journal
-from stream_vl_ros.report.main import main
+from stream_vl_ros.report.main import _MAKERS, main
 from stream_vl_ros.report.results import Results
 
 
@@ -78,6 +79,19 @@ def test_wrong_values_are_refused_with_the_reason(tmp_path, capsys, args, said):
     assert main(["--quick", "--sections", "ladder", "--device", "cpu", "--out", str(out), *args]) == 2
     assert said in capsys.readouterr().err
     assert not out.exists(), "nothing is left behind"
+
+
+def test_a_part_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    def full(bench: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setitem(_MAKERS, "ladder", full)
+    args = ["--quick", "--device", "cpu", "--sections", "ladder", "memory", "--lengths", "8", "--out", str(tmp_path)]
+    assert main([*args, "--name", "one"]) == 2
+    results = Results.load(tmp_path / "runs" / "one")
+    assert results.section("ladder").findings[0].startswith("This part failed: CUDA out of memory")
+    assert results.section("memory").points
+    assert "This part failed" in (tmp_path / "runs" / "one" / "report.md").read_text()
 
 
 def test_a_journal_keeps_what_was_said_before_an_error(tmp_path):
