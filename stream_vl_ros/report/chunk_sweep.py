@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -52,7 +53,7 @@ def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
     empty = VideoStream(bench.sides.loaded, config).cache.length
     first, later, growth, cache, tokens = [], [], [], [], 0.0
     for clip in clips:
-        gauge.reset()
+        gc.collect()
         before = gauge.allocated()
         stream, times = bench.sides.watch(clip, config)
         first.append(times[0])

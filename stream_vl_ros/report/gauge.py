@@ -72,16 +72,21 @@ class Gauge:
         self._base = (self._reach(), self.held())
         return self._base[1]
 
-    def grown(self) -> int:
+    def grown(self, cap: float = 0.0) -> int:
         """The most bytes that were taken at once beyond what was there at the last `reset`, as a cap counts them.
 
         A cap counts what the allocator keeps in reserve on a GPU, and the address space on the CPU. The kernel keeps no
         peak of that which can be reset; what was freed since counts as far as it was ever written to.
+
+        Args:
+            cap: MiB of the cap that held meanwhile, 0 for none. Pages that were in the address space before it may come
+                back to memory under it; they are no more than it allowed.
         """
         reach, held = self._base
         if self._cuda:
             return torch.cuda.max_memory_reserved(self.device) - reach
-        return max(self._reach() - reach, self.peak() - held)
+        taken = max(self._reach() - reach, self.peak() - held)
+        return min(taken, round(cap * MIB)) if cap else taken
 
     def _reach(self) -> int:
         """What a cap counts, now."""

@@ -184,7 +184,7 @@ class Sides:
             read.append(time.perf_counter())
 
     def _out_of_memory(self, clip: Clip, error: Exception, before: int, cap: float) -> NativeOOMError:
-        allocated = before + self.gauge.grown()
+        allocated = before + self.gauge.grown(cap)
         words = f"native inference {_numbers(clip, error, allocated, before, cap)}"
         return NativeOOMError(words, allocated=allocated, asked=asked_bytes(str(error)), before=before)
 
@@ -223,7 +223,7 @@ class Sides:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                words = f"streaming {_numbers(clip, error, before + self.gauge.grown(), before, cap)}"
+                words = f"streaming {_numbers(clip, error, before + self.gauge.grown(cap), before, cap)}"
         give_back()
         raise MemoryFullError(words)
 

@@ -34,6 +34,7 @@ def test_running_out_of_memory_carries_the_numbers_and_leaves_nothing_behind(ben
         bench.sides.ask_native(clip, clip.questions[0], cap=24)
     error = raised.value
     taken = error.allocated - error.before
+    assert taken <= 24 * MIB, "the cap held"
     assert error.before == pytest.approx(before, abs=8 * MIB)
     assert error.asked is not None and taken + error.asked >= 24 * MIB - 2 * bench.sides.gauge.granularity
     assert f"{error.asked / MIB:.1f} MiB more were asked for" in str(error)
