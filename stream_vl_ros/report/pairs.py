@@ -95,7 +95,7 @@ def real_chunks(bench: Bench, path: Path) -> Section:
 
 
 def real_ladder(bench: Bench, path: Path) -> Section:
-    """The ladder under a cap of some half of what native takes, so that it runs out whatever the size of the pictures."""
+    """The ladder under a cap of some half of what native takes: it runs out whatever the size of the pictures."""
     clip = footage(bench.sides.loaded, path, bench.plan.footage_frames, FOOTAGE_FPS)
     question = clip.questions[0]
     whole = bench.sides.ask_native(clip, question)
