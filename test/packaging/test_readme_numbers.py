@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,37 @@ def test_what_is_said_of_forks():
     step = {s["questions"]: s for s in found["steps"] if s["tokens"] == 65536}
     assert f"16 answers over 65,536 tokens take {step[16]['together_ms']:.0f} ms a token" in README
     assert f"{step[1]['together_ms']:.0f} ms, and 16 in turn take {step[16]['in_turn_ms']:.0f} ms" in README
+
+
+def test_what_is_said_of_the_load():
+    load = results("load.json")
+    ends, (before, after) = load["ends"], load["process_mib"]
+    assert not load["wrong"] and not ends.get("lost") and load["unknown"] == 0
+    assert not sum(status["frames_dropped"] for status in load["statuses"].values())
+    told = " ".join(README[README.index("## Under load") : README.index("## Reliable")].split())
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    for words in (
+        f"{sum(ends.values()):,} requests",
+        f"{load['longest_wait']:.1f} s",
+        f"{load['overdue']:.2f} s after its own",
+        f"{abs(after - before):.0f} MiB {'more' if after > before else 'less'} than before",
+    ):
+        assert words in page and words in told, words
+    assert f"{ends['answered']:,} were answered, {ends['busy']:,} refused as busy" in told
+    assert f"{ends['timed_out']} cut off by their deadline and {ends['cancelled']} cancelled" in told
+    assert f"in {5 * load['heeded_busy'] / load['heeded']:.0f} of 5 cases" in told
+    assert f"{ends['answered']:,} answered + {ends['busy']:,} busy, each with an estimate" in page
+    assert f"{ends['timed_out']} timed out + {ends['cancelled']} cancelled" in page
+
+
+def test_what_is_said_of_the_soak():
+    soak = results("soak.json")
+    told = README[README.index("## Reliable") : README.index("## Forks")]
+    assert all(verdict["holds"] for verdict in soak["verdicts"])
+    counts = soak["counts"]
+    assert f"{counts['frames']['received']:,} frames and {counts['questions']['asked']:,} questions" in told
+    memory, cost, answers = (verdict["what"] for verdict in soak["verdicts"][:3])
+    for what in (memory, cost):
+        assert re.search(r"[+-]?\d+\.\d+ %", what).group() in told, what
+    first, *_, last = re.findall(r"\d+\.\d %", answers)
+    assert f"{first} right in the first third and {last} in the last" in told, answers
