@@ -120,7 +120,7 @@ class CameraStream:
         try:
             session.push(message)
         except EngineClosedError as error:
-            session.reject(FrameError(error.reason, str(error)))
+            session.reject(FrameError(error.reason, ""))  # why it was shut down is told already
         except Exception as error:
             session.reject(FrameError("node_error", f"{type(error).__name__}: {error}"))
             raise

@@ -1,7 +1,7 @@
 """A node whose callbacks fail when they are told to: `spoilt_node.py FOLDER --ros-args ...`.
 
 While FOLDER holds a file of a callback's name, the callback raises; it does so once, and the file is gone. While it
-holds `starve`, the executor is held up for most of the time.
+holds `starve`, the executor is held up for most of the time. `engine` ends the engine's thread.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stream_vl_ros.engine.watching import Watching
 from stream_vl_ros.ros import asking, main, watching
 from stream_vl_ros.ros.camera_stream import CameraStream
 from stream_vl_ros.ros.debug_image import DebugImage
@@ -29,6 +30,7 @@ PLACES = {
     "reset": (Session, "reset"),
     "snapshot": (Session, "keep"),
     "watch": (watching, "watch_from"),
+    "engine": (Watching, "look"),
 }
 HELD = 0.3
 
@@ -51,7 +53,7 @@ def failing(order: Path, function: Any) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         if order.exists():
             order.unlink()
-            raise ValueError(f"out of the blue, in {order.name}")
+            raise (SystemExit if order.name == "engine" else ValueError)(f"out of the blue, in {order.name}")
         return function(*args, **kwargs)
 
     return call

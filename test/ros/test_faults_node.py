@@ -132,6 +132,20 @@ def test_callbacks_that_fail_and_an_executor_that_starves(spoilt, robot, scene):
     robot.statuses.clear()
     robot.questions_settled(0)
 
+    # The engine's thread ends: the node says so, and goes on counting.
+    order("engine")
+    ended = robot.result(robot.ask(QUESTION))
+    assert not ended.success and "shut down" in ended.error
+    show(robot, scene, shown + 24, shown + 28)
+    status = robot.settled(shown + 28)
+    drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+    assert drops["shutdown"] in (4, 5) and drops["node_error"] == 1  # one may have waited for another to be a pair
+    assert status.state == "error" and "the engine stopped" in status.message and robot.unaccounted(status) == 0
+    refused = robot.result(robot.ask(QUESTION))
+    assert not refused.success and "shut down" in refused.error
+    status = robot.questions_settled(status.questions_asked + 1)
+    assert dict(zip(status.refuse_reasons, status.refuse_counts, strict=True))["shutdown"] == 2
+
 
 def test_two_nodes_of_the_same_name(start_node, robot, scene):
     """Both say so, once, and both work; when one ends the other goes on alone."""
