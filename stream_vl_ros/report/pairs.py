@@ -98,13 +98,15 @@ def real_ladder(bench: Bench, path: Path) -> Section:
     """The ladder under a cap of some half of what native takes: it runs out whatever the size of the pictures."""
     clip = footage(bench.sides.loaded, path, bench.plan.footage_frames, FOOTAGE_FPS)
     question = clip.questions[0]
-    whole = bench.sides.ask_native(clip, question)
-    cap = max(16.0, round((whole.peak - whole.before) / MIB / 2))
+    # The first run takes what is taken once as well, such as kernels that are made.
+    runs = [bench.sides.ask_native(clip, question) for _ in range(2)]
+    taken = min(run.peak - run.before for run in runs) / MIB
+    cap = max(16.0, round(taken / 2))
     section = Section(
         f"footage {path.stem} ladder",
         f"When native runs out of memory on real footage: {path.name}",
         "frames",
-        f"Native takes {(whole.peak - whole.before) / MIB:.0f} MiB for {len(clip)} frames at {clip.fps:.3g} fps; "
+        f"Native takes {taken:.0f} MiB for {len(clip)} frames at {clip.fps:.3g} fps; "
         f"either side may allocate {cap:.0f} MiB. {OF_FOOTAGE}",
     )
     outcome = compare(

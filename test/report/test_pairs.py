@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from stream_vl_ros.bench.footage import find
 from stream_vl_ros.report import pairs
+from stream_vl_ros.report.options import QUICK
+from stream_vl_ros.report.results import Results
 
 BIKES = find("bikes")
 pytestmark = pytest.mark.skipif(BIKES is None, reason="bikes.mp4 is not installed")
@@ -23,9 +28,15 @@ def test_chunk_sizes_of_footage(bench):
     assert "are best here" in section.findings[0]
 
 
-@pytest.mark.counts
-def test_native_runs_out_of_memory_on_footage(bench):
-    section = pairs.real_ladder(bench, BIKES)
+def test_native_runs_out_of_memory_on_footage(tmp_path):
+    """As the command does it, in a process that holds nothing that other tests' threads have freed."""
+    command = [
+        *(sys.executable, "-m", "stream_vl_ros.report", "--quick", "--device", "cpu", "--sections", "footage"),
+        *("--footage", str(BIKES), "--out", str(tmp_path), "--name", "one"),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert run.returncode == 0, run.stderr
+    section = Results.load(tmp_path / "runs" / "one").section("footage bikes ladder")
     assert any(r.side == "native" and not r.ran for r in section.rungs), "half of what it takes"
     assert section.said[-1].identical is True
-    assert f"{bench.plan.footage_frames} frames at 10 fps" in section.text
+    assert f"{QUICK.footage_frames} frames at 10 fps" in section.text
