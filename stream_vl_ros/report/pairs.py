@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stream_vl_ros.engine.units import MIB
@@ -12,6 +13,7 @@ from stream_vl_ros.report.ladder import compare, record
 from stream_vl_ros.report.material import LONGEST, footage
 from stream_vl_ros.report.points import INGEST, merged
 from stream_vl_ros.report.results import Section
+from stream_vl_ros.report.sides import Asked, Clip
 
 # Of the ladder: recordings are short.
 FOOTAGE_FPS = 10.0
@@ -30,8 +32,7 @@ def pair(bench: Bench) -> Section:
     )
     for clip in bench.material.clips(max(1, plan.clips // 2), plan.frames):
         for question in clip.questions[:2]:
-            outcome = compare(bench.sides, clip, question, ladder=(1,), repeats=plan.repeats, say=bench.say)
-            record(section, outcome, clip, question)
+            _compared(bench, section, clip, question, ladder=(1,))
     section.findings = [
         pairs_in_words(section, _dtype(bench)),
         *speed_in_words(section),
@@ -52,16 +53,7 @@ def ladder(bench: Bench) -> Section:
     clip = next(bench.material.clips(1, max(plan.lengths)))
     if bench.material.known and len(clip) > LONGEST:
         section.text += f" Beyond {LONGEST} frames a clip repeats: answers are compared, not judged."
-    outcome = compare(
-        bench.sides,
-        clip,
-        clip.questions[0],
-        ladder=plan.ladder,
-        cap=plan.cap,
-        repeats=plan.repeats,
-        say=bench.say,
-    )
-    record(section, outcome, clip, clip.questions[0])
+    _compared(bench, section, clip, clip.questions[0], cap=plan.cap)
     return section
 
 
@@ -74,10 +66,7 @@ def real(bench: Bench, path: Path) -> Section:
     )
     clip = footage(bench.sides.loaded, path, bench.plan.frames)
     for question in clip.questions:
-        outcome = compare(
-            bench.sides, clip, question, ladder=bench.plan.ladder, repeats=bench.plan.repeats, say=bench.say
-        )
-        record(section, outcome, clip, question)
+        _compared(bench, section, clip, question)
     section.findings.insert(0, pairs_in_words(section, _dtype(bench)))
     return section
 
@@ -109,17 +98,19 @@ def real_ladder(bench: Bench, path: Path) -> Section:
         f"Native takes {taken:.0f} MiB for {len(clip)} frames at {clip.fps:.3g} fps; "
         f"either side may allocate {cap:.0f} MiB. {OF_FOOTAGE}",
     )
+    _compared(bench, section, clip, question, cap=cap)
+    return section
+
+
+def _compared(
+    bench: Bench, section: Section, clip: Clip, question: Asked, *, ladder: Sequence[int] = (), cap: float = 0.0
+) -> None:
+    """Compare both sides, into a section; on the plan's ladder, unless another one is given."""
+    plan = bench.plan
     outcome = compare(
-        bench.sides,
-        clip,
-        question,
-        ladder=bench.plan.ladder,
-        cap=cap,
-        repeats=bench.plan.repeats,
-        say=bench.say,
+        bench.sides, clip, question, ladder=ladder or plan.ladder, cap=cap, repeats=plan.repeats, say=bench.say
     )
     record(section, outcome, clip, question)
-    return section
 
 
 def _dtype(bench: Bench) -> str:

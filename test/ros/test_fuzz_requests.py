@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from pathlib import Path
@@ -57,6 +58,20 @@ def node(start_node, robot, tmp_path):
     assert it.process.poll() is None and "Traceback" not in it.log
 
 
+@pytest.fixture
+def client(node, robot):
+    """`client(Watch, "watch")` is one of that service of the node, which can be called."""
+    with contextlib.ExitStack() as stack:
+
+        def made(kind, service):
+            it = robot.node.create_client(kind, f"/stream_vl/{service}")
+            stack.callback(robot.node.destroy_client, it)
+            robot.reach(it)
+            return it
+
+        yield made
+
+
 def test_mutated_questions(node, robot):
     def signature() -> str:
         robot.statuses.clear()
@@ -82,13 +97,9 @@ def test_text_that_rclpy_does_not_send(node, robot):
     assert "empty" in robot.result(robot.ask("\0What is visible now?")).error
 
 
-def test_memories_and_watches(node, robot):
-    clients = {
-        kind: robot.node.create_client(Memory, f"/stream_vl/{kind}") for kind in ("snapshot", "restore", "discard")
-    }
-    watch = robot.node.create_client(Watch, "/stream_vl/watch")
-    for client in (*clients.values(), watch):
-        assert client.wait_for_service(10)
+def test_memories_and_watches(robot, client):
+    clients = {service: client(Memory, service) for service in ("snapshot", "restore", "discard")}
+    watch = client(Watch, "watch")
     random_ = random.Random(9)
     names = (*TEXTS, "../../etc/passwd", "/etc/passwd", "x" * 257)
     for _ in range(60):
@@ -115,15 +126,11 @@ def test_memories_and_watches(node, robot):
         response = robot.result(watch.call_async(Watch.Request(**fields)))
         assert response.success or 0 < len(response.error) < 2300, fields
     assert robot.result(watch.call_async(Watch.Request(command="clear"))).success
-    for client in (*clients.values(), watch):
-        robot.node.destroy_client(client)
 
 
-def test_memories_on_disk(node, robot, tmp_path):
+def test_memories_on_disk(robot, client, tmp_path):
     """Names as an attacker would choose them: each becomes one folder in the node's own, or is refused."""
-    clients = {kind: robot.node.create_client(Memory, f"/stream_vl/{kind}") for kind in ("save_memory", "load_memory")}
-    for client in clients.values():
-        robot.reach(client)
+    clients = {service: client(Memory, service) for service in ("save_memory", "load_memory")}
     random_, folder, outside = random.Random(17), tmp_path / "memories", set(tmp_path.iterdir())
     names = [*TEXTS, *(text(random_) for _ in range(30)), "../../etc/passwd", "/etc/passwd", "..", "x" * 128, "x" * 129]
     names += ["kitchen", "kitchen "]
@@ -148,16 +155,11 @@ def test_memories_on_disk(node, robot, tmp_path):
     assert 5 < len(kept) < len(requests) // 2
     assert {path.name for path in folder.iterdir()} == kept
     assert set(tmp_path.iterdir()) == {*outside, folder}
-    for client in clients.values():
-        robot.node.destroy_client(client)
 
 
-def test_transitions(node, robot):
+def test_transitions(robot, client):
     """Ids and labels that the state does not know or does not allow: each is refused, and the node stays active."""
-    change = robot.node.create_client(ChangeState, "/stream_vl/change_state")
-    state = robot.node.create_client(GetState, "/stream_vl/get_state")
-    for client in (change, state):
-        robot.reach(client)
+    change, state = client(ChangeState, "change_state"), client(GetState, "get_state")
     possible = {"deactivate", "shutdown"}
     transitions = [Transition(id=number) for number in range(256) if number not in (4, 5, 7)]
     whole = serialize_message(Transition(label="LLLL"))
@@ -170,14 +172,11 @@ def test_transitions(node, robot):
         response = robot.result(change.call_async(ChangeState.Request(transition=transition)))
         assert not response.success, transition
     assert robot.result(state.call_async(GetState.Request())).current_state.label == "active"
-    for client in (change, state):
-        robot.node.destroy_client(client)
 
 
-def test_parameters(node, robot):
+def test_parameters(robot, client):
     """Whatever is set: taken, or refused with a reason; what the node needs to answer is put back in the end."""
-    client = robot.node.create_client(SetParameters, "/stream_vl/set_parameters")
-    assert client.wait_for_service(10)
+    change = client(SetParameters, "set_parameters")
     random_ = random.Random(11)
     kinds = (type(None), bool, int, float, str)
     values = [v for v in VALUES if isinstance(v, kinds) or (isinstance(v, list) and all(isinstance(x, str) for x in v))]
@@ -187,13 +186,12 @@ def test_parameters(node, robot):
         if value == "\ud800" or name == "publish_signature" or (isinstance(value, int) and abs(value) >= 2**63):
             continue
         parameter = Parameter(name, value=value).to_parameter_msg()
-        (result,) = robot.result(client.call_async(SetParameters.Request(parameters=[parameter]))).results
+        (result,) = robot.result(change.call_async(SetParameters.Request(parameters=[parameter]))).results
         assert result.successful or 0 < len(result.reason) < 2300, (name, value)
         refused += not result.successful
     assert refused > 100
     back = [Parameter(p.name, value=p.default).to_parameter_msg() for p in PARAMETERS if p.changes == "live"]
-    robot.result(client.call_async(SetParameters.Request(parameters=back)))
-    robot.node.destroy_client(client)
+    robot.result(change.call_async(SetParameters.Request(parameters=back)))
     # Settings such as the system prompt begin the memory anew.
     assert robot.result(robot.reset_client.call_async(robot.reset_client.srv_type.Request())).success
     received = robot.statuses[-1].frames_received
@@ -203,12 +201,10 @@ def test_parameters(node, robot):
     robot.settled(received + len(pictures), waiting=1)
 
 
-def test_parameters_together(node, robot):
+def test_parameters_together(robot, client):
     """Several at once are all taken, or none is, with a reason."""
-    change = robot.node.create_client(SetParametersAtomically, "/stream_vl/set_parameters_atomically")
-    get = robot.node.create_client(GetParameters, "/stream_vl/get_parameters")
-    for client in (change, get):
-        robot.reach(client)
+    change = client(SetParametersAtomically, "set_parameters_atomically")
+    get = client(GetParameters, "get_parameters")
     random_, names = random.Random(23), ["ask_timeout", "max_new_tokens", "max_gap"]
     wrong = [v for v in VALUES if isinstance(v, str) and v != "\ud800"]
 
@@ -226,16 +222,12 @@ def test_parameters_together(node, robot):
         result = robot.result(change.call_async(request_)).result
         assert not result.successful and 0 < len(result.reason) < 2300, request_
         assert values() == before
-    for client in (change, get):
-        robot.node.destroy_client(client)
 
 
-def test_types_of_parameters(node, robot):
+def test_types_of_parameters(robot, client):
     """A type that there is not, or that the parameter does not have: refused, and so is what comes with it."""
-    one = robot.node.create_client(SetParameters, "/stream_vl/set_parameters")
-    together = robot.node.create_client(SetParametersAtomically, "/stream_vl/set_parameters_atomically")
-    for client in (one, together):
-        robot.reach(client)
+    one = client(SetParameters, "set_parameters")
+    together = client(SetParametersAtomically, "set_parameters_atomically")
     good_ = Parameter("ask_timeout", value=60.0).to_parameter_msg()
     for kind in (*range(11), 99, 255):
         name = "model" if kind != ParameterType.PARAMETER_STRING else "chunk_frames"
@@ -246,11 +238,9 @@ def test_types_of_parameters(node, robot):
         assert not result.successful
         for reason in (results[1].reason, results[2].reason, result.reason):
             assert 0 < len(reason) < 2300, (kind, reason)
-    for client in (one, together):
-        robot.node.destroy_client(client)
 
 
-def test_names_of_parameters(node, robot):
+def test_names_of_parameters(robot, client):
     """Whatever is asked for: a response, and it is as good as none for what there is not."""
     asked = {
         "get_parameters": (GetParameters, "names", "values"),
@@ -259,12 +249,10 @@ def test_names_of_parameters(node, robot):
         "list_parameters": (ListParameters, "prefixes", "result"),
     }
     for service, (kind, field, told) in asked.items():
-        client = robot.node.create_client(kind, f"/stream_vl/{service}")
-        robot.reach(client)
+        get = client(kind, service)
         for name in (*TEXTS, *NAMES[-5:], "target_fps.", "x" * 255):
-            response = robot.result(client.call_async(kind.Request(**{field: [name, "target_fps"]})))
+            response = robot.result(get.call_async(kind.Request(**{field: [name, "target_fps"]})))
             assert getattr(response, told) is not None, (service, name)
-        robot.node.destroy_client(client)
 
 
 def test_goals(node, robot):
