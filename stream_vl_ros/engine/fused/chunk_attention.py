@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stream_vl_ros.engine.attention import KeyValueParts
+from stream_vl_ros.engine.fused import hopper_attention
 from stream_vl_ros.engine.fused.attention import store_tokens
 from stream_vl_ros.engine.fused.toolkit import cdiv, is_hopper, jit, power_of_two, tl, uses_kernels
 
@@ -213,7 +214,11 @@ class TableAttention:
         """For so many tokens, or fewer; `past` of them are there before the `fresh` ones."""
         self._tokens, self._table = tokens, table
         self._shape = {"HEADS": heads, "KV_HEADS": kv_heads, "DIM": dim}
-        self._tile = tile or pick_chunk_tile(table["own"].device)
+        device = table["own"].device
+        self.hopper = tile is None and hopper_attention.fits(device, dim)
+        if self.hopper:
+            tile = ChunkTile(hopper_attention.QUERIES, hopper_attention.KEYS)
+        self._tile = tile or pick_chunk_tile(device)
         self._most = table["items"].shape[0]
         self._layers = (table["shared"].shape[1] - SHARED_HEAD) // 2
 
@@ -232,16 +237,24 @@ class TableAttention:
     def __call__(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> Tensor:
         """Store, and attend: (tokens, heads x dim)."""
         self.store(qkv, cosine, sine, layer)
+        return self.attend(qkv, layer)
+
+    def attend(self, qkv: Tensor, layer: int) -> Tensor:
+        """Attention alone: what is stored has its keys and values."""
         t, tile, tokens, most = self._table, self._tile, self._tokens, self._most
         heads, dim = self._shape["HEADS"], self._shape["DIM"]
         out = torch.empty(most, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
         lse = torch.empty(most, tokens, heads, dtype=torch.float32, device=qkv.device)
-        _chunk_kernel[(cdiv(tokens, tile.queries), heads, most)](
-            qkv, qkv, qkv, t["own"], t["shared"], t["items"], t["past"], t["fresh"], out, lse, 0, tokens, 0, 0,
-            dim**-0.5 * _LOG2_E, layer,
-            TABLE=True, LAYERS=self._layers, **self._shape, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
-            num_warps=tile.warps, num_stages=tile.stages,
-        )  # fmt: skip
+        scale = dim**-0.5 * _LOG2_E
+        if self.hopper:
+            hopper_attention.attend_table(qkv, t, out, lse, layer, heads, self._shape["KV_HEADS"], scale)
+        else:
+            _chunk_kernel[(cdiv(tokens, tile.queries), heads, most)](
+                qkv, qkv, qkv, t["own"], t["shared"], t["items"], t["past"], t["fresh"], out, lse, 0, tokens, 0, 0,
+                scale, layer,
+                TABLE=True, LAYERS=self._layers, **self._shape, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
+                num_warps=tile.warps, num_stages=tile.stages,
+            )  # fmt: skip
         joined = torch.empty(tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
         _join_kernel[(tokens,)](
             out, lse, t["count"], joined, tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
