@@ -16,7 +16,8 @@ from stream_vl_ros.engine.batch_cache import StepRows, plan_reads
 from stream_vl_ros.engine.cache import Segment, addresses
 from stream_vl_ros.engine.fused import elementwise, linear, toolkit
 from stream_vl_ros.engine.fused.attention import StepAttention, StepShape, workspace_size
-from stream_vl_ros.engine.fused.chunk_attention import ChunkTile, TableAttention, attend_chunk, cut
+from stream_vl_ros.engine.fused.chunk_attention import ChunkTile, TableAttention, attend_chunk
+from stream_vl_ros.engine.fused.pieces import cut
 from stream_vl_ros.engine.fused.plan import StepPlan
 
 HAS_CUDA = torch.cuda.is_available()
@@ -261,17 +262,3 @@ def test_reading_from_a_table(dtype, group, past, fresh, shared):
         for buffer, new in zip(own[layer], (key, value), strict=True):
             close(buffer[:, :, past : past + fresh], new, 1e-2 if dtype != torch.float32 else 2e-6)
             assert buffer[:, :, past + fresh :].isnan().all(), "padding must not be stored"
-
-
-@pytest.mark.parametrize(
-    ("lengths", "splits", "expected"),
-    [
-        ([0], 1, [(0, 0, 1)]),
-        ([900, 0], 3, [(0, 0, 3), (0, 1, 3), (0, 2, 3)]),
-        ([10, 990], 2, [(0, 0, 1), (1, 0, 2), (1, 1, 2)]),
-        ([10, 990, 500], 3, [(0, 0, 1), (1, 0, 1), (2, 0, 1)]),
-        ([10, 20, 30, 40], 3, None),
-    ],
-)
-def test_ranges_are_cut(lengths, splits, expected):
-    assert cut(lengths, splits, 3) == expected

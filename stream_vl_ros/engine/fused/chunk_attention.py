@@ -17,15 +17,13 @@ from torch import Tensor
 from stream_vl_ros.engine.attention import KeyValueParts
 from stream_vl_ros.engine.fused import hopper_attention
 from stream_vl_ros.engine.fused.attention import store_tokens
+from stream_vl_ros.engine.fused.pieces import Item, Work, best_cut
 from stream_vl_ros.engine.fused.toolkit import cdiv, is_hopper, jit, power_of_two, tl, uses_kernels
 
 _LOG2_E = 1.4426950408889634
 # Fewer tokens than these are no work for whole tiles.
 LEAST_TOKENS = 64
-MOST_SPLITS = 3
-# Passes over one tile's keys that reading and merging a further piece costs about as much as.
-_SPLIT_COST = 0.015
-# Columns of an item: which range (0 for the own tokens, then the shared ones), which part of it, of how many.
+# Columns of an item: which range, which part of it, of how many.
 ITEM = 3
 # Values in front of the addresses of a shared range: its length, and the stride between heads.
 SHARED_HEAD = 2
@@ -48,8 +46,8 @@ def _chunk_kernel(
     TABLE: tl.constexpr, LAYERS: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0)
-    head = tl.program_id(1)
+    head = tl.program_id(0)
+    tile = tl.num_programs(1) - 1 - tl.program_id(1)  # those with the most keys first
     split = tl.program_id(2)
     width: tl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
     kind = qkv.dtype.element_ty
@@ -130,12 +128,14 @@ def _chunk_kernel(
 
 @jit("tokens", "splits")
 def _join_kernel(
-    parts, lses, count, out, tokens, splits,
+    parts, lses, count, tokens, splits,
     TABLE: tl.constexpr, HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     if TABLE:
         splits = tl.load(count).to(tl.int32)
+    if splits == 1:
+        return
     head = tl.arange(0, HEADS_BLOCK)
     d = tl.arange(0, DIM)
     inside = head < HEADS
@@ -147,7 +147,9 @@ def _join_kernel(
     for split in range(1, splits):
         lse = tl.load(lses + (split * tokens + token) * HEADS + head, mask=inside, other=0.0)
         place = (split * tokens + token) * (HEADS * DIM) + head[:, None] * DIM + d[None, :]
-        part = tl.load(parts + place, mask=inside[:, None], other=0.0).to(tl.float32)
+        # A program without keys has written nothing else.
+        there = inside & (lse > float("-inf"))
+        part = tl.load(parts + place, mask=there[:, None], other=0.0).to(tl.float32)
         higher = tl.maximum(top, lse)
         shrink = tl.exp2(top - higher)
         weight = tl.exp2(lse - higher)
@@ -155,7 +157,7 @@ def _join_kernel(
         acc = acc * shrink[:, None] + part * weight[:, None]
         top = higher
     place = token * (HEADS * DIM) + head[:, None] * DIM + d[None, :]
-    tl.store(out + place, (acc / mass[:, None]).to(out.dtype.element_ty), mask=inside[:, None])
+    tl.store(parts + place, (acc / mass[:, None]).to(parts.dtype.element_ty), mask=inside[:, None])
 
 
 def can_attend_chunk(qkv: Tensor, parts: KeyValueParts) -> bool:
@@ -183,22 +185,21 @@ def attend_chunk(
     _, kv_heads, _, dim = key.shape
     tokens = qkv.shape[0]
     tile = tile or pick_chunk_tile(qkv.device)
-    tiles = cdiv(tokens, tile.queries)
-    splits = splits or pick_splits(tiles * heads, _slots(qkv.device) * tile.resident, cdiv(parts.past, tile.keys))
+    work = Work(tokens, heads, tile.queries, tile.keys)
+    if not splits:
+        splits = len(best_cut([parts.past + tokens], work, _slots(qkv.device) * tile.resident) or [])
     out = torch.empty(splits, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
     lse = torch.empty(splits, tokens, heads, dtype=torch.float32, device=qkv.device) if splits > 1 else out
-    _chunk_kernel[(tiles, heads, splits)](
+    _chunk_kernel[(heads, work.tiles, splits)](
         qkv, key, value, qkv, qkv, qkv, qkv, qkv, out, lse, parts.past, tokens, splits, key.stride(1), scale * _LOG2_E,
         0, TABLE=False, LAYERS=0, HEADS=heads, KV_HEADS=kv_heads, DIM=dim, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
-    if splits == 1:
-        return out[0]
-    joined = torch.empty(tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
-    _join_kernel[(tokens,)](
-        out, lse, qkv, joined, tokens, splits, TABLE=False, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
-    )
-    return joined
+    if splits > 1:
+        _join_kernel[(tokens,)](
+            out, lse, qkv, tokens, splits, TABLE=False, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
+        )
+    return out[0]
 
 
 class TableAttention:
@@ -222,12 +223,10 @@ class TableAttention:
         self._most = table["items"].shape[0]
         self._layers = (table["shared"].shape[1] - SHARED_HEAD) // 2
 
-    def items(self, own: int, shared: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    def items(self, own: int, shared: Sequence[int]) -> list[Item] | None:
         """How to cut ranges of these lengths, the new tokens counted among the own; None if there are too many."""
-        programs = cdiv(self._tokens, self._tile.queries) * self._shape["HEADS"]
-        total = own + sum(shared)
-        device = self._table["own"].device
-        return cut([own, *shared], pick_splits(programs, _slots(device), cdiv(total, self._tile.keys)), self._most)
+        work = Work(self._tokens, self._shape["HEADS"], self._tile.queries, self._tile.keys)
+        return best_cut([own, *shared], work, _slots(self._table["own"].device), self._most)
 
     def store(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> None:
         """Apply rotary positions to `qkv`, in place, and store the keys and values of a layer."""
@@ -249,47 +248,21 @@ class TableAttention:
         if self.hopper:
             hopper_attention.attend_table(qkv, t, out, lse, layer, heads, self._shape["KV_HEADS"], scale)
         else:
-            _chunk_kernel[(cdiv(tokens, tile.queries), heads, most)](
+            _chunk_kernel[(heads, cdiv(tokens, tile.queries), most)](
                 qkv, qkv, qkv, t["own"], t["shared"], t["items"], t["past"], t["fresh"], out, lse, 0, tokens, 0, 0,
                 scale, layer,
                 TABLE=True, LAYERS=self._layers, **self._shape, BLOCK_M=tile.queries, BLOCK_N=tile.keys,
                 num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
-        joined = torch.empty(tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
         _join_kernel[(tokens,)](
-            out, lse, t["count"], joined, tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
+            out, lse, t["count"], tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
         )
-        return joined
-
-
-def cut(lengths: Sequence[int], splits: int, most: int) -> list[tuple[int, int, int]] | None:
-    """Cut ranges into about `splits` parts of about the same size, in all at most `most`: (range, part, of how many).
-
-    Empty ranges get none, the first one always one. None if there are more ranges than parts.
-    """
-    present = [i for i, n in enumerate(lengths) if n or i == 0]
-    if len(present) > most:
-        return None
-    total = max(1, sum(lengths))
-    parts = {i: max(1, round(splits * lengths[i] / total)) for i in present}
-    while sum(parts.values()) > most:
-        parts[max(parts, key=lambda i: parts[i])] -= 1
-    return [(i, part, count) for i, count in parts.items() for part in range(count)]
+        return out[0]
 
 
 def pick_chunk_tile(device: torch.device) -> ChunkTile:
     """The fastest on an H100; smaller where there is less shared memory."""
     return ChunkTile() if is_hopper(device) else ChunkTile(64, 32, 4, 2)
-
-
-def pick_splits(programs: int, slots: int, blocks: int) -> int:
-    """Pieces along the keys that leave the fewest multiprocessors without work in the last round."""
-
-    def cost(splits: int) -> float:
-        return cdiv(programs * splits, slots) / splits + _SPLIT_COST * splits
-
-    most = max(1, min(MOST_SPLITS, blocks // 4))
-    return min(range(1, most + 1), key=cost)
 
 
 @cache

@@ -179,8 +179,8 @@ def _chunk_kernel(
     LAYERS: gl.constexpr, HEADS: gl.constexpr, KV_HEADS: gl.constexpr, DIM: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
-    tile = gl.program_id(0)
-    head = gl.program_id(1)
+    head = gl.program_id(0)
+    tile = gl.num_programs(1) - 1 - gl.program_id(1)  # those with the most keys first
     split = gl.program_id(2)
     width: gl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
     kind: gl.constexpr = qkv.dtype.element_ty
@@ -288,7 +288,7 @@ def attend_table(
     # Where a program puts its descriptors; a captured graph keeps it in its pool.
     triton.set_allocator(_scratch)
     layers = (table["own"].shape[0] - 2) // 2
-    _chunk_kernel[(cdiv(tokens, QUERIES), heads, parts)](
+    _chunk_kernel[(heads, cdiv(tokens, QUERIES), parts)](
         qkv, table["own"], table["shared"], table["items"], table["past"], table["fresh"], out, lse, tokens, scale,
         layer,
         LAYERS=layers, HEADS=heads, KV_HEADS=kv_heads, DIM=DIM, BLOCK_M=QUERIES, BLOCK_N=KEYS, STAGES=STAGES,
