@@ -40,14 +40,14 @@ class StepGraph:
     def __init__(
         self, language: FusedLanguage, shape: StepShape, device: torch.device, scores: Tensor, pool: Pool
     ) -> None:
-        """Not captured yet. `scores`, float32 (rows, vocabulary), are written by every run; several may share them."""
+        """Not captured yet. `scores` (rows, vocabulary), in the model's dtype, are written by every run, and shared."""
         self._language, self._scores, self._pool = language, scores, pool
         self.plan = StepPlan(shape, device)
         self._early = shape.rows * shape.tokens == 1 and starts_early(device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def run(self) -> Tensor:
-        """The step as the table says: float32 (rows, vocabulary), overwritten by the next one."""
+        """The step as the table says: scores (rows, vocabulary), overwritten by the next one."""
         if self._graph is None:
             # Once without capturing, in the stream whose workspaces are there already: kernels are compiled.
             self._step()
@@ -78,7 +78,7 @@ class StepGraphs:
     def __init__(self, language: FusedLanguage, device: torch.device, pool: Pool) -> None:
         self._language, self._device, self._pool = language, device, pool
         self._graphs: dict[tuple[int, int], StepGraph] = {}
-        self._scores = torch.empty(_WARM_ROWS[-1], language.vocabulary, dtype=torch.float32, device=device)
+        self._scores = language.layers[0].norm.new_empty(_WARM_ROWS[-1], language.vocabulary)
 
     def _shape(self, rows: int, tokens: int) -> StepShape:
         lm = self._language
@@ -101,7 +101,7 @@ class StepGraphs:
                 if not graph.plan.can_hold(where):
                     raise _TooManyPlacesError
                 graph.plan.write(ids, starts, where)
-                return graph.run()[:rows].clone()
+                return graph.run()[:rows].to(torch.float32, copy=True)
         except _TooManyPlacesError:
             return None
 

@@ -157,12 +157,12 @@ class FusedLanguage:
         return residual, delta
 
     def logits(self, residual: Tensor, delta: Tensor | None) -> Tensor:
-        """Scores of the next token, float32 (rows, vocabulary), for the few rows that `run` gave."""
+        """Scores of the next token, (rows, vocabulary) in the model's dtype, for the few rows that `run` gave."""
         if delta is not None:
             residual = residual + delta
         if residual.shape[0] == 1:
-            return linear(residual.contiguous(), self._head.weight, norm=(self._norm, self._eps), wide=True)
-        scores: Tensor = self._head(add_rms_norm(residual.contiguous(), None, self._norm, self._eps)).float()
+            return linear(residual.contiguous(), self._head.weight, norm=(self._norm, self._eps))
+        scores: Tensor = self._head(add_rms_norm(residual.contiguous(), None, self._norm, self._eps))
         return scores
 
 

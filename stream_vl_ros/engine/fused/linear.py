@@ -107,7 +107,6 @@ def linear(
     norm: tuple[Tensor, float] | None = None,
     residual: Tensor | None = None,
     gated: bool = False,
-    wide: bool = False,
     early: bool = False,
     tile: Tile | None = None,
 ) -> Tensor:
@@ -120,7 +119,6 @@ def linear(
         norm: weight (depth,) and epsilon of an RMS norm that `x` goes through first.
         residual: contiguous, (1, columns), what the product is added to, in place.
         gated: return SiLU of the gate's product times the other one.
-        wide: return float32, of values rounded to the dtype of `x`.
         early: start before the kernel in front of it has ended, as `toolkit.starts_early` allows. Only after kernels
             that do so themselves, or that are launched plainly.
         tile: how the work is cut; by default what was fastest on an H100.
@@ -135,11 +133,11 @@ def linear(
         if residual is not None:
             residual += product
             return residual
-        return product.float() if wide else product
+        return product
     depth = x.shape[1]
     columns = weight.shape[0] // 2 if gated else weight.shape[0]
     made = residual is None
-    out = torch.empty(1, columns, dtype=torch.float32 if wide else x.dtype, device=x.device) if made else residual
+    out = torch.empty(1, columns, dtype=x.dtype, device=x.device) if made else residual
     tile = tile or pick_tile(columns, depth, gated)
     _vector_kernel[(cdiv(columns, tile.columns),)](
         x,
