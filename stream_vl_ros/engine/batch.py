@@ -12,6 +12,7 @@ from torch import Tensor
 from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.generation import Generation
 from stream_vl_ros.engine.loader import LoadedModel
+from stream_vl_ros.engine.next_tokens import NextTokens
 from stream_vl_ros.engine.out_of_memory import device_memory, give_back, with_room
 
 log = logging.getLogger(__name__)
@@ -117,17 +118,17 @@ class DecodeBatch:
         return results
 
     def _with_room(self, rows: Sequence[int]) -> list[tuple[Tensor, int]]:
-        logits = with_room(lambda: self._forward(rows), self._make_room, self._numbers)
+        found = with_room(lambda: self._forward(rows), self._make_room, self._numbers)
         # For all rows at once: each look at a GPU's result waits until it is there.
-        return list(zip(logits, logits.argmax(-1).tolist(), strict=True))
+        return list(zip(found.scores, found.best(), strict=True))
 
     @torch.inference_mode()
-    def _forward(self, rows: Sequence[int]) -> Tensor:
-        adapter = self._model.adapter
+    def _forward(self, rows: Sequence[int]) -> NextTokens:
         generations = [self._generations[i] for i in rows]
-        ids, starts = [[g.next_token] for g in generations], [g.fork.position for g in generations]
+        tokens, starts = [g.next_token for g in generations], [g.fork.position for g in generations]
+        more = all(g.predictable for g in generations)
         with self._cache.only(rows):
-            logits = adapter.read_text(ids, starts, self._cache)
+            found = self._model.adapter.write(tokens, starts, self._cache, more=more)
         for generation in generations:
             generation.fork.position += 1
-        return logits
+        return found

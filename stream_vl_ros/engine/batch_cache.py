@@ -104,6 +104,7 @@ class BatchCache(Cache):
         self._buffers: list[Pair] = []  # per layer, (slots, kv_heads, capacity, head_dim), owned; row i lies in slot i
         self._addresses: tuple[int, ...] = ()  # of the buffers, once asked for
         self._active: tuple[int, ...] = ()
+        self.changes = 0  # grows with every call that changes tokens, or where they lie
         self._shared: dict[tuple[int, ...], list[tuple[SharedRange, ...]]] = {}  # per set of active rows and layer
         self._spans: dict[tuple[int, ...], list[SharedSpan]] = {}  # per set of active rows
         # Of the forward pass that is running: its rows, and how many own tokens each had; empty outside of one.
@@ -133,6 +134,7 @@ class BatchCache(Cache):
     def join(self, cache: KVCache) -> None:
         """Add a row with the contents of `cache`: shared tokens stay shared, its own ones are copied."""
         assert cache.rows == 1
+        self.changes += 1
         self._reserve(self.rows + 1, max([r.length for r in self._rows] + [cache.own_length]) + 1)
         slot = self.rows
         if cache.own_length:
@@ -145,6 +147,7 @@ class BatchCache(Cache):
     @torch.inference_mode()
     def leave(self, row: int) -> None:
         """Remove a row; the last one takes its index. The last to leave frees all memory."""
+        self.changes += 1
         last = self.rows - 1
         if row != last:
             length = self._rows[last].length
@@ -171,6 +174,7 @@ class BatchCache(Cache):
         """Run one forward pass of one new token per row inside. It counts only if it ends without an exception."""
         if tokens != 1:
             raise ValueError(f"{tokens} tokens per row: a batch is fed one at a time")
+        self.changes += 1
         rows = self._active or tuple(range(self.rows))
         self._lengths = [self._rows[i].length for i in rows]
         self._reserve(self.rows, max(self._lengths) + 1)
@@ -184,6 +188,10 @@ class BatchCache(Cache):
         finally:
             self._running, self._lengths = (), []
             self._slots = self._ends = None
+
+    def has_spare(self, tokens: int) -> bool:
+        """Whether memory for so many more than the running pass adds lies behind the tokens of each row."""
+        return max(self._lengths) + 1 + tokens <= self._buffers[0][0].shape[2]
 
     def step_rows(self) -> StepRows:
         """Of the running pass; a pass that uses this does not call `update`."""

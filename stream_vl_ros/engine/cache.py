@@ -115,6 +115,7 @@ class KVCache(Cache):
         self._capacity = 0
         self._length = 0
         self._pending = 0
+        self.changes = 0  # grows with every call that changes tokens, or where they lie
         # Living segments taken from the present buffers, and from those that were given up since.
         self._exported: weakref.WeakSet[Segment] = weakref.WeakSet()
         self._retired: weakref.WeakSet[Segment] = weakref.WeakSet()
@@ -158,6 +159,7 @@ class KVCache(Cache):
     @contextlib.contextmanager
     def extend(self, tokens: int) -> Iterator[None]:
         """Run one forward pass of `tokens` new tokens inside. They count only if it ends without an exception."""
+        self.changes += 1
         self._reserve(tokens)
         self._pending = tokens
         try:
@@ -225,6 +227,10 @@ class KVCache(Cache):
             self._initial_capacity = capacity
         self._max_capacity = capacity
 
+    def has_spare(self, tokens: int) -> bool:
+        """Whether memory for so many more than the running pass adds lies behind the own tokens, seen by nobody."""
+        return self._length + self._pending + tokens <= self._capacity
+
     def _reserve(self, tokens: int) -> None:
         needed = self._length + tokens
         overwrites_shared = any(s.length > self._length for s in self._exported)
@@ -239,6 +245,7 @@ class KVCache(Cache):
 
     def _move(self, capacity: int) -> None:
         """Into new buffers."""
+        self.changes += 1
         buffers = self._new_buffers(capacity)
         if self._length:
             for layer, pair in enumerate(buffers):
@@ -282,6 +289,7 @@ class KVCache(Cache):
         """
         if self.rows != 1:
             raise ValueError(f"a cache of {self.rows} rows cannot be rewritten")
+        self.changes += 1
         capacity = length if shrink else max(length, self._capacity, self._initial_capacity)
         if self._max_capacity is not None:  # a memory that was gone back to may have been larger
             capacity = max(length, min(capacity, self._max_capacity))
@@ -324,6 +332,7 @@ class KVCache(Cache):
         """
         if not self._base_length <= length <= self.length:
             raise ValueError(f"length={length}: must be between {self._base_length} (shared) and {self.length}")
+        self.changes += 1
         self._length = length - self._base_length
 
     # --- sharing --------------------------------------------------------------------------------------------
@@ -378,6 +387,7 @@ class KVCache(Cache):
         """
         if snapshot.shape != self.shape or self.rows != 1:
             raise ValueError(f"snapshot of {snapshot.shape} cannot be restored into a cache of {self.shape}")
+        self.changes += 1
         if snapshot.stored:
             self._take_in(snapshot)
             return
@@ -421,6 +431,7 @@ class KVCache(Cache):
         self.clear()
 
     def _drop_buffers(self) -> None:
+        self.changes += 1
         self._retire()
         self._buffers, self._capacity, self._length = [], 0, 0
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from stream_vl_ros.engine.adapters import ModelAdapter
 from stream_vl_ros.engine.answer import Moment
 from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.next_tokens import NextTokens
 from stream_vl_ros.engine.positions import text_positions
 from stream_vl_ros.engine.prompt import Piece
 
@@ -66,6 +67,14 @@ class Fork:
         logits = self.adapter.read_text([list(ids)], [self.position], self.cache)
         self.position += len(ids)
         return logits[0]
+
+    @torch.inference_mode()
+    def write(self, token: int, *, more: bool) -> NextTokens:
+        """Append a token of an answer. Returns what may follow it, of one row; `more` as in `ModelAdapter.write`."""
+        self._check_open()
+        found = self.adapter.write([token], [self.position], self.cache, more=more)
+        self.position += 1
+        return found
 
     @torch.inference_mode()
     def score(self, logits: Tensor, options: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -67,7 +67,8 @@ class Generation:
 
     def step(self) -> None:
         """Write the next token."""
-        self.take(self.fork.feed([self.next_token]))
+        found = self.fork.write(self.next_token, more=self.predictable)
+        self.take(found.scores[0], found.best()[0] if self._takes_best else None)
 
     @property
     def next_token(self) -> int:
@@ -75,12 +76,21 @@ class Generation:
         assert self.finish is None and self.tokens, "after prefill() and before the end"
         return self.tokens[-1]
 
+    @property
+    def predictable(self) -> bool:
+        """Whether the token after `next_token` is the best one, and unless it ends the answer not the last one."""
+        return self._takes_best and len(self.tokens) + 1 < self.question.max_new_tokens
+
+    @property
+    def _takes_best(self) -> bool:
+        return self._chooser.greedy and self._constraint is None
+
     def take(self, logits: Tensor, best: int | None = None) -> None:
         """Choose the next token from its scores, float32 (vocabulary,); the answer may end with it.
 
         `best` is the token of the highest score, if that is known already.
         """
-        if best is not None and self._chooser.greedy and self._constraint is None:
+        if best is not None and self._takes_best:
             token = best
         else:
             token = self._chooser.choose(self._constraint.mask(logits) if self._constraint else logits)

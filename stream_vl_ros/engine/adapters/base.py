@@ -12,6 +12,7 @@ from torch import Tensor
 from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import CacheShape, KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
+from stream_vl_ros.engine.next_tokens import NextTokens
 
 
 class ModelAdapter(Protocol):
@@ -86,6 +87,20 @@ class ModelAdapter(Protocol):
 
         Returns:
             Scores of the token after the last, float32, (rows, vocabulary).
+        """
+        ...
+
+    def write(
+        self, tokens: Sequence[int], starts: Sequence[int], cache: KVCache | BatchCache, *, more: bool
+    ) -> NextTokens:
+        """As `read_text`, of one token per row, by somebody who writes an answer.
+
+        Args:
+            tokens: of each row.
+            starts: their positions.
+            cache: what they come on top of.
+            more: whether the best token of each row will most likely be written next. Where that helps, a device is
+                told to go on with it at once.
         """
         ...
 

@@ -15,6 +15,7 @@ from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import CacheShape, KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
 from stream_vl_ros.engine.fused import FusedModel
+from stream_vl_ros.engine.next_tokens import NextTokens
 
 # The reference code of the family (qwen-vl-utils, VIDEO_MAX_PIXELS) never gives a video frame more than this,
 # although the checkpoints' own limit, meant for single pictures, is 16 times as large.
@@ -109,6 +110,15 @@ class Qwen25VLAdapter:
         positions = torch.tensor(starts)[:, None] + torch.arange(len(ids[0]))
         embeds = self.embed_text(torch.tensor(ids, device=self.device))
         return self.logits(self.forward(embeds, positions.expand(3, -1, -1), cache)[:, -1])
+
+    def write(
+        self, tokens: Sequence[int], starts: Sequence[int], cache: KVCache | BatchCache, *, more: bool
+    ) -> NextTokens:
+        """See `ModelAdapter.write`."""
+        if self.fused is not None and (found := self.fused.write(tokens, starts, cache, more=more)) is not None:
+            return found
+        scores = self.read_text([[t] for t in tokens], starts, cache)
+        return NextTokens(scores, lambda: scores.argmax(-1).tolist())
 
     def warm_up(self, cache: KVCache) -> None:
         """See `ModelAdapter.warm_up`."""

@@ -21,6 +21,7 @@ from stream_vl_ros.engine.fused.read_graphs import ReadGraphs
 from stream_vl_ros.engine.fused.toolkit import HAS_TRITON
 from stream_vl_ros.engine.fused.vision import FusedVision
 from stream_vl_ros.engine.fused.vision_graphs import VisionGraphs
+from stream_vl_ros.engine.next_tokens import NextTokens
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,12 @@ class FusedModel:
     def step(self, ids: Sequence[Sequence[int]], starts: Sequence[int], cache: KVCache | BatchCache) -> Tensor | None:
         """See `StepGraphs.step`."""
         return self._steps.step(ids, starts, cache)
+
+    def write(
+        self, tokens: Sequence[int], starts: Sequence[int], cache: KVCache | BatchCache, *, more: bool
+    ) -> NextTokens | None:
+        """See `StepGraphs.write`."""
+        return self._steps.write(tokens, starts, cache, more=more)
 
     def read(self, embeds: Tensor, positions: Tensor, cache: KVCache) -> None:
         """As `ModelAdapter.read`: by a graph, or layer by layer."""
