@@ -164,7 +164,7 @@ def test_another_token_than_the_one_that_was_guessed(pair):
                 fork.write(token, more=True)
             found = fork.write(13, more=False)
             scores.append((found.scores, found.best()))
-    assert (scores[0][0] - scores[1][0]).abs().max() < 1e-3
+    assert (scores[0][0] - scores[1][0]).abs().max() < 1e-2
     assert scores[0][1] == scores[1][1]
 
 
@@ -184,7 +184,7 @@ def test_a_guess_whose_place_was_written_to(pair):
             fork.cache.truncate(length)
             scores.append((fork.write(after, more=True).scores, fork.write(19, more=False).scores))
     for ours, theirs in zip(*scores, strict=True):
-        assert (ours - theirs).abs().max() < 1e-3
+        assert (ours - theirs).abs().max() < 1e-2 < theirs.abs().max()
 
 
 @pytest.mark.gpu
