@@ -186,6 +186,8 @@ def tables(found: dict[str, dict[str, Agreement]], noises: dict[str, Noise], hal
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     torch.set_num_threads(args.threads)
+    # Otherwise cuDNN rounds what goes into a convolution to 10 bits, and float32 is no reference.
+    torch.backends.cudnn.allow_tf32 = False
     console = Console(width=130)
     record = environment(args, args.device)
     print_environment(console, record)
