@@ -44,6 +44,10 @@ def ladder(section: Section) -> Table:
     return Table(["of", "side", "stride", "frames", "", "what was reached"], rows, failed, names=6)
 
 
+# Of a model or of sections that have none.
+UNKNOWN = "not measured here: answers are known to be right or wrong in the embedded model's toy world alone"
+
+
 def facts(results: Results) -> list[tuple[str, str]]:
     """On what, with what and how the report was made; only what its environment says."""
     e = results.environment
@@ -56,5 +60,6 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("commit", str(e.get("commit", ""))),
         ("date", str(e.get("date", ""))),
         ("command", str(e.get("command", ""))),
+        ("accuracy", "" if any(s.of("accuracy") for s in results.sections) else UNKNOWN),
     ]
     return [(name, value) for name, value in known if value]

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from stream_vl_ros.errors import ReportError
 from stream_vl_ros.report.markdown import escape as escape_markdown
 from stream_vl_ros.report.results import Results
+from stream_vl_ros.report.tables import UNKNOWN, facts
 from stream_vl_ros.report.words import visible
 from stream_vl_ros.report.write import write
 
@@ -108,6 +109,15 @@ def test_the_page_leads_to_its_sections_and_files(report, page):
             assert link[1:] in ids
     assert {"results.json", "results.csv", "report.md", "../an%20old%20%3Cone%3E/index.html"} <= set(page.of("href"))
     assert not any("broken" in link for link in page.of("href"))
+
+
+def test_a_report_without_accuracy_says_why(markdown):
+    results = made_up()
+    assert any(s.of("accuracy") for s in results.sections)
+    assert UNKNOWN not in markdown
+    for section in results.sections:
+        section.points[:] = [p for p in section.points if p.measure != "accuracy"]
+    assert ("accuracy", UNKNOWN) in facts(results)
 
 
 def test_the_page_says_everything(page):
