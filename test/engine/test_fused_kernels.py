@@ -14,7 +14,7 @@ from torch import Tensor
 from stream_vl_ros.engine.attention import KeyValueParts, SharedRange, attend, math_kernel
 from stream_vl_ros.engine.batch_cache import StepRows, plan_reads
 from stream_vl_ros.engine.cache import Segment, addresses
-from stream_vl_ros.engine.fused import elementwise, linear, toolkit
+from stream_vl_ros.engine.fused import elementwise, hopper_attention, linear, toolkit
 from stream_vl_ros.engine.fused.attention import StepAttention, StepShape, workspace_size
 from stream_vl_ros.engine.fused.chunk_attention import ChunkTile, TableAttention, attend_chunk
 from stream_vl_ros.engine.fused.pieces import cut
@@ -215,6 +215,25 @@ def table_of(layers, past, fresh, shared, most, items):
         "items": [*items, *[[0, 0, 0]] * (most - len(items))],
     }  # fmt: skip
     return {name: torch.tensor(value, dtype=torch.int64, device=DEVICE) for name, value in values.items()}
+
+
+@kernels
+def test_a_triton_that_cannot_compile_the_kernel_for_hopper(monkeypatch, caplog):
+    own = [[randn(1, KV_HEADS, 160, DIM, seed=i + 2 * j, dtype=torch.float16) for i in (0, 1)] for j in (0, 1)]
+    qkv = randn(96, 4 * KV_HEADS * DIM, seed=9, dtype=torch.float16)
+    attention = TableAttention(96, 2 * KV_HEADS, KV_HEADS, DIM, table_of(own, 64, 96, (), 3, [(0, 0, 1)]))
+    expected = attention.attend(qkv, 1)
+
+    def fails(*args):
+        raise TypeError("another release\nof Triton")
+
+    monkeypatch.setattr(hopper_attention, "works", True)
+    monkeypatch.setattr(hopper_attention, "attend_table", fails)
+    attention.hopper = True
+    for _ in range(2):
+        assert torch.equal(attention.attend(qkv, 1), expected)
+    assert not hopper_attention.works
+    assert [r.getMessage().endswith("TypeError: another release") for r in caplog.records] == [True]
 
 
 @kernels

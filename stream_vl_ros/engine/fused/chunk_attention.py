@@ -217,15 +217,16 @@ class TableAttention:
         self._shape = {"HEADS": heads, "KV_HEADS": kv_heads, "DIM": dim}
         device = table["own"].device
         self.hopper = tile is None and hopper_attention.fits(device, dim)
-        if self.hopper:
-            tile = ChunkTile(hopper_attention.QUERIES, hopper_attention.KEYS)
         self._tile = tile or pick_chunk_tile(device)
         self._most = table["items"].shape[0]
         self._layers = (table["shared"].shape[1] - SHARED_HEAD) // 2
 
     def items(self, own: int, shared: Sequence[int]) -> list[Item] | None:
         """How to cut ranges of these lengths, the new tokens counted among the own; None if there are too many."""
-        work = Work(self._tokens, self._shape["HEADS"], self._tile.queries, self._tile.keys)
+        sizes = (self._tile.queries, self._tile.keys)
+        if self.hopper:
+            sizes = (hopper_attention.QUERIES, hopper_attention.KEYS)
+        work = Work(self._tokens, self._shape["HEADS"], *sizes)
         return best_cut([own, *shared], work, _slots(self._table["own"].device), self._most)
 
     def store(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> None:
@@ -245,9 +246,7 @@ class TableAttention:
         out = torch.empty(most, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
         lse = torch.empty(most, tokens, heads, dtype=torch.float32, device=qkv.device)
         scale = dim**-0.5 * _LOG2_E
-        if self.hopper:
-            hopper_attention.attend_table(qkv, t, out, lse, layer, heads, self._shape["KV_HEADS"], scale)
-        else:
+        if not self._by_hopper(qkv, out, lse, layer, scale):
             _chunk_kernel[(heads, cdiv(tokens, tile.queries), most)](
                 qkv, qkv, qkv, t["own"], t["shared"], t["items"], t["past"], t["fresh"], out, lse, 0, tokens, 0, 0,
                 scale, layer,
@@ -258,6 +257,21 @@ class TableAttention:
             out, lse, t["count"], tokens, 0, TABLE=True, HEADS=heads, HEADS_BLOCK=power_of_two(heads), DIM=dim
         )
         return out[0]
+
+    def _by_hopper(self, qkv: Tensor, out: Tensor, lse: Tensor, layer: int, scale: float) -> bool:
+        """Whether the kernel for Hopper did it. A Triton that cannot compile it is found out here."""
+        if not (self.hopper and hopper_attention.works):
+            return False
+        try:
+            hopper_attention.attend_table(
+                qkv, self._table, out, lse, layer, self._shape["HEADS"], self._shape["KV_HEADS"], scale
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            hopper_attention.give_up(error)
+            return False
+        return True
 
 
 def pick_chunk_tile(device: torch.device) -> ChunkTile:

@@ -8,6 +8,7 @@ taken while the tensor cores multiply the weights of the block before with its v
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ try:
 except (ImportError, AttributeError):  # none, or one too old
     HAS_GLUON = False
 
+log = logging.getLogger(__name__)
+
 # Queries of a program, in two halves; keys of a block, and blocks under way at once.
 QUERIES, KEYS, STAGES = 128, 128, 2
 DIM = 128
@@ -45,10 +48,25 @@ def _jit(*plain: str) -> Callable[[Callable[..., Any]], Any]:
     return make
 
 
+# Until it was found not to be so.
+works = HAS_GLUON and not INTERPRETED
+
+
 def fits(device: torch.device, dim: int) -> bool:
-    """Whether the kernel is made for heads of so many values on this device."""
+    """Whether the kernel is made for heads of so many values, in half precision, on this device."""
     hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
-    return HAS_GLUON and not INTERPRETED and hopper and dim == DIM
+    return works and hopper and dim == DIM
+
+
+def give_up(error: Exception) -> None:
+    """Leave the work to the kernel for all GPUs from here on."""
+    global works
+    works = False
+    log.warning(
+        "chunk attention for Hopper cannot be compiled by this Triton; the kernel for all GPUs runs, slower: %s: %s",
+        type(error).__name__,
+        next(iter(str(error).splitlines()), ""),
+    )
 
 
 @_jit()
