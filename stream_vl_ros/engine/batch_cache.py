@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from stream_vl_ros.engine.attention import KeyValueParts, SharedRange
-from stream_vl_ros.engine.cache import CacheShape, KVCache, Pair, Segment, addresses
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.segments import CacheShape, Pair, Segment, addresses
 
 # Own tokens that there is room for at first: an ordinary question and the answer to it.
 _INITIAL_CAPACITY = 96

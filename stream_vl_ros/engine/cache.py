@@ -9,74 +9,20 @@ buffer that must move, or is rewritten, moves to new memory while segments keep 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from stream_vl_ros.engine.attention import KeyValueParts, SharedRange
+from stream_vl_ros.engine.segments import CacheShape, Pair, Segment, Snapshot, bytes_of, length_of, same, write
 from stream_vl_ros.errors import CacheError
 
 # Bytes up to which the memory of all layers is allocated as one, on a GPU.
 _SMALL = 16 * 2**20
-
-# Keys and values of one layer, each (1, kv_heads, tokens, head_dim).
-Pair = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class CacheShape:
-    """What a model stores per token: sizes, dtype and device of its keys and values."""
-
-    layers: int
-    kv_heads: int
-    head_dim: int
-    dtype: torch.dtype
-    device: torch.device
-
-    @property
-    def bytes_per_token(self) -> int:
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """Tokens shared between caches: per layer keys and values, each a view (1, kv_heads, length, head_dim)."""
-
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    length: int
-
-    @functools.cached_property
-    def addresses(self) -> tuple[int, ...]:
-        """Where the keys and the values of each layer begin in memory."""
-        return addresses(self.layers)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Snapshot:
-    """A moment of a cache, to go back to with `restore`. Holds views: what it saw stays in memory as long as it lives.
-
-    Attributes:
-        segments: the tokens of that moment, in order.
-        own: whether the last segment is what the cache itself held.
-        shape: of the cache that it was taken from.
-        stored: it was read from a file: its tensors are on the CPU, and a cache that goes back to it copies them, laid
-            out as they were, so that it goes on bit for bit.
-    """
-
-    segments: tuple[Segment, ...]
-    own: bool
-    shape: CacheShape
-    stored: bool = False
-
-    @property
-    def length(self) -> int:
-        return sum(s.length for s in self.segments)
 
 
 class KVCache(Cache):
@@ -108,7 +54,7 @@ class KVCache(Cache):
         self.rows = rows
         self._origin = base
         self._base = base
-        self._base_length = _length(base)
+        self._base_length = length_of(base)
         self._initial_capacity = initial_capacity
         self._max_capacity = max_capacity
         self._buffers: list[Pair] = []  # per layer, (rows, kv_heads, capacity, head_dim), owned
@@ -135,20 +81,20 @@ class KVCache(Cache):
     @property
     def own_bytes(self) -> int:
         """Bytes of the buffers that this cache alone owns, spare room included."""
-        return _bytes(t for pair in self._buffers for t in pair)
+        return bytes_of(t for pair in self._buffers for t in pair)
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of all memory that this cache keeps allocated: its own buffers, and those of its shared tokens."""
         shared = (t for segment in self._base for pair in segment.layers for t in pair)
-        return _bytes([*(t for pair in self._buffers for t in pair), *shared])
+        return bytes_of([*(t for pair in self._buffers for t in pair), *shared])
 
     @property
     def pinned_bytes(self) -> int:
         """Bytes of buffers that this cache gave up, but living forks or snapshots still hold."""
         present = {t.untyped_storage().data_ptr() for pair in self._buffers for t in pair}
         held = (t for segment in self._retired for pair in segment.layers for t in pair)
-        return _bytes(t for t in held if t.untyped_storage().data_ptr() not in present)
+        return bytes_of(t for t in held if t.untyped_storage().data_ptr() not in present)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """transformers' name for `length`."""
@@ -249,7 +195,7 @@ class KVCache(Cache):
         buffers = self._new_buffers(capacity)
         if self._length:
             for layer, pair in enumerate(buffers):
-                _write(pair, self.own_tokens(layer))
+                write(pair, self.own_tokens(layer))
         self._retire()
         self._buffers, self._capacity = buffers, capacity
 
@@ -298,7 +244,7 @@ class KVCache(Cache):
             buffers = []
             for layer in range(self.shape.layers):
                 buffers.append(self._new_pair(capacity))
-                _write(buffers[-1], make(layer, *self._views(layer)))
+                write(buffers[-1], make(layer, *self._views(layer)))
             self._retire()
             self._buffers = buffers
         else:
@@ -315,7 +261,7 @@ class KVCache(Cache):
                     made = make(layer, *self._views(layer))
                 target = self._buffers[layer] if capacity == self._capacity else self._new_pair(capacity)
                 touched = True
-                _write(target, made)
+                write(target, made)
                 self._buffers[layer] = target
         except BaseException as error:
             if not touched:
@@ -370,7 +316,7 @@ class KVCache(Cache):
             return copy
         copy._reserve(self.length)
         for layer in range(self.shape.layers):
-            _write(copy._buffers[layer], self.layer_tokens(layer))
+            write(copy._buffers[layer], self.layer_tokens(layer))
         copy._length = self.length
         return copy
 
@@ -393,7 +339,7 @@ class KVCache(Cache):
             return
         base = snapshot.segments[:-1] if snapshot.own else snapshot.segments
         at_home = snapshot.segments[-1] in self._exported if snapshot.own else True
-        if at_home and _same(base, self._base):
+        if at_home and same(base, self._base):
             self._length = snapshot.segments[-1].length if snapshot.own else 0
             return
         self._drop_buffers()
@@ -412,10 +358,10 @@ class KVCache(Cache):
             length, capacity = last.length, max(last.length, self._initial_capacity)
             buffers = self._new_buffers(capacity)
             for buffer, pair in zip(buffers, last.layers, strict=True):
-                _write(buffer, pair)
+                write(buffer, pair)
         self._retire()
         self._buffers, self._capacity, self._length = buffers, capacity, length
-        self._base, self._base_length = base, _length(base)
+        self._base, self._base_length = base, length_of(base)
 
     def clear(self) -> None:
         """Forget all own tokens and free their memory: a fork is back where it was taken.
@@ -423,7 +369,7 @@ class KVCache(Cache):
         Living forks keep what they see.
         """
         self._drop_buffers()
-        self._base, self._base_length = self._origin, _length(self._origin)
+        self._base, self._base_length = self._origin, length_of(self._origin)
 
     def discard(self) -> None:
         """Free everything, and let go of what was shared. The cache is empty afterwards."""
@@ -482,26 +428,3 @@ class KVCache(Cache):
                 for tensor in self.layer_tokens(layer):
                     digest.update(tensor.contiguous().view(torch.uint8).cpu().numpy().tobytes())
         return digest.hexdigest()
-
-
-def addresses(layers: Iterable[Pair]) -> tuple[int, ...]:
-    """Where keys and values begin in memory, layer by layer."""
-    return tuple(t.data_ptr() for pair in layers for t in pair)
-
-
-def _length(segments: tuple[Segment, ...]) -> int:
-    return sum(s.length for s in segments)
-
-
-def _same(a: tuple[Segment, ...], b: tuple[Segment, ...]) -> bool:
-    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
-
-
-def _write(target: Pair, tokens: Pair) -> None:
-    for buffer, new in zip(target, tokens, strict=True):
-        buffer[:, :, : new.shape[2]] = new
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())

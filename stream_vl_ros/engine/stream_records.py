@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream_vl_ros.engine.cache import Snapshot
 from stream_vl_ros.engine.frames import Frame
 from stream_vl_ros.engine.sampling import FrameSampler
+from stream_vl_ros.engine.segments import Snapshot
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import Jump
 

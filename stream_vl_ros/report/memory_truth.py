@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.segments import CacheShape
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.gauge import Gauge

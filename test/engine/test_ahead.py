@@ -13,9 +13,10 @@ import torch
 from stream_vl_ros.engine import LoadedModel, Question, StreamConfig, VideoStream, load_model
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.batch_cache import BatchCache
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.fused.ahead import Ahead
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
+from stream_vl_ros.engine.segments import CacheShape
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

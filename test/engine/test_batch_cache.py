@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from stream_vl_ros.engine.attention import KeyValueParts
 from stream_vl_ros.engine.batch_cache import BatchCache, plan_reads
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.segments import CacheShape
 
 TINY = CacheShape(layers=2, kv_heads=1, head_dim=1, dtype=torch.float32, device=torch.device("cpu"))
 

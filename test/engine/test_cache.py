@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stream_vl_ros.engine.attention import KeyValueParts
-from stream_vl_ros.engine.cache import CacheShape, KVCache, Snapshot
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.segments import CacheShape, Snapshot
 from stream_vl_ros.errors import CacheError
 
 SHAPE = CacheShape(layers=2, kv_heads=2, head_dim=4, dtype=torch.float32, device=torch.device("cpu"))

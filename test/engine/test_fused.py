@@ -12,7 +12,7 @@ import torch
 from stream_vl_ros.engine import LoadedModel, Question, StreamConfig, VideoStream, load_model
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.batch_cache import StepRows, plan_reads
-from stream_vl_ros.engine.cache import KVCache, Segment, addresses
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.fused import FusedModel, why_not
 from stream_vl_ros.engine.fused.attention import StepShape
 from stream_vl_ros.engine.fused.graphs import StepGraphs
@@ -21,6 +21,7 @@ from stream_vl_ros.engine.fused.plan import StepPlan, split_evenly
 from stream_vl_ros.engine.fused.vision import FusedVision
 from stream_vl_ros.engine.fused.vision_graphs import VisionGraphs
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
+from stream_vl_ros.engine.segments import Segment, addresses
 
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device")

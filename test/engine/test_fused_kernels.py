@@ -13,12 +13,12 @@ from torch import Tensor
 
 from stream_vl_ros.engine.attention import KeyValueParts, SharedRange, attend, math_kernel
 from stream_vl_ros.engine.batch_cache import StepRows, plan_reads
-from stream_vl_ros.engine.cache import Segment, addresses
 from stream_vl_ros.engine.fused import elementwise, hopper_attention, linear, toolkit
 from stream_vl_ros.engine.fused.attention import StepAttention, StepShape, workspace_size
 from stream_vl_ros.engine.fused.chunk_attention import ChunkTile, TableAttention, attend_chunk
 from stream_vl_ros.engine.fused.pieces import cut
 from stream_vl_ros.engine.fused.plan import StepPlan
+from stream_vl_ros.engine.segments import Segment, addresses
 
 HAS_CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if HAS_CUDA else "cpu"

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stream_vl_ros.bench.gpu_shapes import SHAPES
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import KVCache
+from stream_vl_ros.engine.segments import CacheShape
 from stream_vl_ros.report.gauge import Gauge
 from stream_vl_ros.report.memory_truth import allocator_bytes, memory, tensor_bytes
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from stream_vl_ros.engine.batch_cache import BatchCache
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
 from stream_vl_ros.engine.next_tokens import NextTokens
+from stream_vl_ros.engine.segments import CacheShape
 
 
 class ModelAdapter(Protocol):

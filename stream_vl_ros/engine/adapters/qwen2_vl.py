@@ -12,10 +12,11 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import rotate_half
 
 from stream_vl_ros.engine import attention
 from stream_vl_ros.engine.batch_cache import BatchCache
-from stream_vl_ros.engine.cache import CacheShape, KVCache
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.frames import PatchGeometry
 from stream_vl_ros.engine.fused import FusedModel
 from stream_vl_ros.engine.next_tokens import NextTokens
+from stream_vl_ros.engine.segments import CacheShape
 
 # The reference code of the family (qwen-vl-utils, VIDEO_MAX_PIXELS) never gives a video frame more than this,
 # although the checkpoints' own limit, meant for single pictures, is 16 times as large.

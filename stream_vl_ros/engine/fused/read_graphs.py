@@ -11,7 +11,7 @@ import logging
 import torch
 from torch import Tensor
 
-from stream_vl_ros.engine.cache import KVCache, addresses
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.fused.attention import OWN_HEAD
 from stream_vl_ros.engine.fused.capture import Pool, captured
 from stream_vl_ros.engine.fused.chunk_attention import ITEM, LEAST_TOKENS, SHARED_HEAD, TableAttention
@@ -19,6 +19,7 @@ from stream_vl_ros.engine.fused.language import FusedLanguage
 from stream_vl_ros.engine.fused.pieces import MOST_SPLITS
 from stream_vl_ros.engine.fused.plan import Table
 from stream_vl_ros.engine.fused.recent import Recent
+from stream_vl_ros.engine.segments import addresses
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stream_vl_ros.engine.cache import KVCache, Pair
+from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.memory.budget import budget_in_tokens, check_budget
 from stream_vl_ros.engine.memory.ledger import Ledger
 from stream_vl_ros.engine.memory.rebase import Rebase, plan_rebase
 from stream_vl_ros.engine.memory.rules import EvictionRule, Forgetting, Importance, Window
+from stream_vl_ros.engine.segments import Pair
 from stream_vl_ros.errors import FrameError
 
 if TYPE_CHECKING:

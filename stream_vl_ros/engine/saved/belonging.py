@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import transformers
 
 from stream_vl_ros.brief import shown
-from stream_vl_ros.engine.cache import CacheShape
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.saved.fields import Fields
+from stream_vl_ros.engine.segments import CacheShape
 from stream_vl_ros.errors import SavedMemoryError
 
 _MOST_PIXELS = 10**8

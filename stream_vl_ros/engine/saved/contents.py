@@ -12,7 +12,6 @@ import transformers
 from torch import Tensor
 
 from stream_vl_ros import __version__
-from stream_vl_ros.engine.cache import Segment, Snapshot
 from stream_vl_ros.engine.config import StreamConfig
 from stream_vl_ros.engine.loader import LoadedModel
 from stream_vl_ros.engine.memory.still import LastRead
@@ -38,6 +37,7 @@ from stream_vl_ros.engine.saved.state_json import (
     waiting_json,
 )
 from stream_vl_ros.engine.saved.tensor_file import TensorSpec
+from stream_vl_ros.engine.segments import Segment, Snapshot
 from stream_vl_ros.engine.stream_records import StreamSnapshot
 
 # Tensors that a stream has on the model's device; those of its cache are copied there when it takes them in.
