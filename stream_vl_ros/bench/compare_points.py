@@ -11,6 +11,10 @@ from stream_vl_ros.report.results import Point, Results
 
 TOLERANCE = 1e-9
 Key = tuple[str, str, str, float]
+# One look each at rates that a search happens to try; what it finds is compared.
+SEARCHED = {"backlog at the end", "growth of the backlog", "lost"}
+# Memory of a process repeats within it, and differs from one to the next.
+BY_PROCESS = {"MiB"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,11 @@ class Points:
 def compare_points(before: Results, after: Results, limits: Limits) -> Points:
     """Points match by section, series, measure and place on the axis."""
     a, b = _points(before), _points(after)
-    both = [k for k in a if k in b]
+    both = [k for k in a if k in b and k[2] not in SEARCHED]
     timed = sum(a[k].timed or b[k].timed for k in both)
     changes = [c for k in both if (c := _change(k[0], a[k], b[k], limits)) is not None]
-    return Points(changes, timed, len(both) - timed, [k for k in a if k not in b], [k for k in b if k not in a])
+    only_before, only_after = ([k for k in x if k not in y and k[2] not in SEARCHED] for x, y in ((a, b), (b, a)))
+    return Points(changes, timed, len(both) - timed, only_before, only_after)
 
 
 def _points(results: Results) -> dict[Key, Point]:
@@ -77,7 +82,9 @@ def _change(section: str, a: Point, b: Point, limits: Limits) -> Change | None:
     unit = a.unit if a.unit == b.unit else f"{a.unit or 'count'}, then {b.unit or 'count'}"
     change, low, high = None, None, None
     if timed:
-        found = difference(a.values, b.values, limits)
+        found = difference(
+            a.values, b.values, replace(limits, least=limits.least_single) if unit in BY_PROCESS else limits
+        )
         if not found.beyond:
             return None
         change, low, high = found.change, found.low, found.high

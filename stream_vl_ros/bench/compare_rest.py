@@ -13,6 +13,8 @@ from stream_vl_ros.report.words import OUT_OF_MEMORY, answer, mark
 
 # Times compare only where these are the same.
 HARDWARE = ("device", "threads")
+# Settings that say where a report lies, and nothing of what was measured.
+PLACES = ("name", "out", "json")
 ABSENT = "not there"
 
 
@@ -122,4 +124,5 @@ def _flat(results: Results) -> dict[str, str]:
     found["model"] = results.model
     found |= {name: str(version) for name, version in e.get("versions", {}).items()}
     found |= {name: str(e[name]) for name in ("python",) if name in e}
-    return found | {f"setting {name}": str(value) for name, value in e.get("settings", {}).items()}
+    settings = {n: value for n, value in e.get("settings", {}).items() if n not in PLACES}
+    return found | {f"setting {name}": str(value) for name, value in settings.items()}

@@ -69,7 +69,13 @@ def print_environment(console: Console, record: dict[str, Any]) -> None:
 def environment_lines(record: dict[str, Any]) -> tuple[str, str]:
     """The command, and on what it ran."""
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    return record["command"], f"{record['device']}, {record['threads']} threads, {versions}"
+    return record["command"], f"{record['device']}, {threads(record)}, {versions}"
+
+
+def threads(record: dict[str, Any]) -> str:
+    """In words."""
+    count = record["threads"]
+    return f"{count} thread{'s' if count != 1 else ''}"
 
 
 def progress(console: Console) -> Progress:

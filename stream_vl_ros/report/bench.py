@@ -92,6 +92,13 @@ class Bench:
             self.cold.append(self.sides.ask_stream(clip, clip.questions[0], self.config()).chunks[0])
             self.sides.ask_native(clip, clip.questions[0])
 
+    def settle_in(self, clip: Clip, config: StreamConfig | None = None) -> None:
+        """Pay for first times with pictures of a new size, or with a new rule, before they are measured."""
+        self.sides.ask_stream(clip, clip.questions[0], config)
+        if config is None:
+            few = clip.first(2 * self.config().chunk_frames)
+            self.sides.ask_native(few, few.questions[0])
+
     def streamed(
         self, section: Section, x: float, clips: Sequence[Clip], config: StreamConfig, cap: float = 0.0
     ) -> list[Point]:
@@ -107,12 +114,14 @@ class Bench:
             except MemoryFullError as error:
                 return self._ran_out(section, "stream", clips[0], error)
         runs: list[Run] = []
+        watched: list[Run] = []
         for clip in clips:
             before = sides.gauge.reset()
             stream, chunks = sides.watch(clip, config)
             runs += [sides.answer(stream, q, before, chunks) for q in clip.questions]
+            watched.append(runs[-1])  # its peak is that of all questions
             del stream  # or the next one would be measured from a process that still holds it
-        return points("stream", x, runs, curve=True)
+        return points("stream", x, runs, curve=True, watched=watched)
 
     def native(self, section: Section, x: float, clips: Sequence[Clip], cap: float = 0.0) -> list[Point]:
         """The same natively."""

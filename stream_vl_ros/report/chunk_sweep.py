@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from stream_vl_ros.engine import VideoStream
 from stream_vl_ros.engine.units import MIB, NANOSECONDS
+from stream_vl_ros.errors import ReportError
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.findings import same_in_words
 from stream_vl_ros.report.results import Point, Section
@@ -26,15 +26,17 @@ def chunks(bench: Bench) -> Section:
         "frames per chunk",
         "The first chunk of a new stream and the later ones apart; one stream of each size warms up before. Frames are "
         "encoded in pairs, as the model's temporal patches are. Memory growth is what the allocator handed out for a "
-        "stream that holds the whole clip.",
+        "stream that holds the whole clip; buffers grow by half of what they hold, so that up to a third is spare, and "
+        "how much that is depends on where the last growth fell.",
     )
     sweep(bench, section, list(bench.material.clips(max(STARTS, bench.plan.clips), bench.plan.frames)))
     section.findings.append(odd_in_words(bench, next(bench.material.clips(1, 4))))
-    new, old = (section.at(m, "stream", _best(section)) for m in ("first chunk", "later chunks"))
+    usual = bench.config().chunk_frames
+    new, old = (section.at(m, "stream", usual) for m in ("first chunk", "later chunks"))
     if new and old:
         section.findings.append(
-            f"The first chunk of the process took {bench.cold[0]:.1f} ms, the first one of a new stream takes "
-            f"{new.median:.1f} ms, later ones {old.median:.1f} ms."
+            f"Of {usual} frames, the first chunk of the process took {bench.cold[0]:.1f} ms, the first one of a new "
+            f"stream takes {new.median:.1f} ms, later ones {old.median:.1f} ms, as they read what came before as well."
         )
     return section
 
@@ -56,13 +58,17 @@ def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
         gc.collect()
         before = gauge.allocated()
         stream, times = bench.sides.watch(clip, config)
+        # The frames that are left at the end are a smaller chunk.
+        whole = len(clip) // whole_pairs(frames)
         first.append(times[0])
-        later += times[1:]
+        later += times[1:whole]
         growth.append((gauge.allocated() - before) / MIB)
         cache.append(stream.cache.memory_bytes / MIB)
-        tokens = (stream.cache.length - empty) / len(times)
+        tokens = (stream.cache.length - empty) * whole_pairs(frames) / (len(clip) + len(clip) % 2)
         del stream  # before the next one is measured: what it held would be taken from what that one takes
     encoded = whole_pairs(frames)
+    if not later:
+        raise ReportError(f"clips of {len(clips[0])} frames hold no two chunks of {frames}: take longer ones")
     return [
         Point("stream", "first chunk", "ms", frames, tuple(first), timed=True),
         Point("stream", "later chunks", "ms", frames, tuple(later), timed=True),
@@ -73,7 +79,7 @@ def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
     ]
 
 
-def whole_pairs(frames: float) -> float:
+def whole_pairs(frames: int) -> int:
     """Frames that a chunk of so many encodes; the odd one waits."""
     return max(2, frames - frames % 2)
 
@@ -81,7 +87,7 @@ def whole_pairs(frames: float) -> float:
 def cost(section: Section) -> tuple[float, float] | None:
     """Milliseconds of a chunk whatever its size, and of each frame in it; None where only one size was tried."""
     later = section.of("later chunks")
-    encoded = [whole_pairs(p.x) for p in later]
+    encoded = [whole_pairs(round(p.x)) for p in later]
     if len(set(encoded)) < 2:
         return None
     each, fixed = np.polyfit(encoded, [p.median for p in later], 1)
@@ -102,7 +108,7 @@ def best_in_words(section: Section) -> str:
     if fitted is not None:
         # A chunk cannot cost less than nothing: a negative rest of the fit is noise.
         fixed, each = max(0.0, fitted[0]), fitted[1]
-        share = 100 * fixed / (fixed + each * whole_pairs(small))
+        share = 100 * fixed / (fixed + each * whole_pairs(round(small)))
         so = (
             f"the more frames share that, the cheaper each is: it is {share:.0f} % of a chunk of {small:g}"
             if best != small
@@ -142,12 +148,16 @@ def chunk_size(bench: Bench) -> Section:
         "Chunk size, question by question",
         "frames per chunk",
         "Whether the answers and their cost depend on how the frames were batched. Native has no chunks: it is the "
-        "same measurement at every place.",
+        "dashed line.",
     )
     clips = list(bench.material.clips(bench.plan.clips, bench.plan.frames))
-    natively = bench.native(section, 0, clips)
     for frames in bench.plan.chunk_frames:
         section.points += bench.streamed(section, frames, clips, bench.config(chunk_frames=frames))
-        section.points += [replace(p, x=frames) for p in natively]
+    section.points += bench.native(section, max(bench.plan.chunk_frames), clips)
+    firsts = [p.median for p in section.of("first token", "stream")]
+    section.findings.append(
+        f"First token: {min(firsts):.1f} to {max(firsts):.1f} ms streaming with chunks of "
+        f"{min(bench.plan.chunk_frames)} to {max(bench.plan.chunk_frames)} frames."
+    )
     section.findings += same_in_words(section, "chunk size")
     return section

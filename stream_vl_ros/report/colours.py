@@ -27,7 +27,7 @@ KNOWN = {
     "importance": Look(BLUE, "o"),
     "idle": Look(BLUE, "o"),
     "4 questions": Look(RED, "^"),
-    "reported": Look(BLUE, "o"),
+    "reported": Look(PINK, "v"),
     "tensors": Look(ORANGE, "s", "--"),
     "allocator": Look(GREEN, "^", ":"),
 }

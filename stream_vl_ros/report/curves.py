@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stream_vl_ros.bench.eviction_runs import full_cache
 from stream_vl_ros.report.bench import Bench
-from stream_vl_ros.report.findings import first_in_words, growth_in_words
+from stream_vl_ros.report.findings import first_in_words, growth_in_words, sums_in_words
 from stream_vl_ros.report.material import LONGEST
 from stream_vl_ros.report.points import INGEST, named
 from stream_vl_ros.report.results import Section
@@ -39,7 +39,7 @@ def length(bench: Bench) -> Section:
         section.points += natively
         alive = bool(natively)
         bench.say(f"{frames} frames: {first_in_words(section, frames)}")
-    section.findings += growth_in_words(section)
+    section.findings += growth_in_words(section) + sums_in_words(section)
     if not alive:
         ends = [max((p.x for p in section.of("first token", s)), default=0) for s in ("native", "stream")]
         section.findings.append(f"Native inference ends at {ends[0]:g} frames here; streaming went on to {ends[1]:g}.")
@@ -87,6 +87,7 @@ def resolution(bench: Bench) -> Section:
     )
     for side in bench.plan.sides:
         clips = list(bench.material.clips(bench.plan.clips, bench.plan.frames, size=(side, side)))
+        bench.settle_in(clips[0])
         section.points += bench.streamed(section, side, clips, bench.config())
         section.points += bench.native(section, side, clips)
         bench.say(f"{side} pixels: {first_in_words(section, side)}")

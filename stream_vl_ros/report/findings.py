@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stream_vl_ros.report.points import merged
 from stream_vl_ros.report.results import Section
+from stream_vl_ros.report.words import counted
 
 
 def pairs_in_words(section: Section, dtype: str) -> str:
@@ -47,7 +48,7 @@ def growth_in_words(section: Section) -> list[str]:
         some = section.of("first token", series)
         if len(some) > 1:
             said.append(
-                f"First token, {series}: {some[0].median:.1f} ms at {some[0].x:g} {section.axis}, "
+                f"First token, {series}: {some[0].median:.1f} ms at {counted(some[0].x, section.axis)}, "
                 f"{some[-1].median:.1f} ms at {some[-1].x:g}."
             )
     ours, theirs = ({p.x: p.median for p in section.of("accuracy", s)} for s in ("stream", "native"))
@@ -58,10 +59,28 @@ def growth_in_words(section: Section) -> list[str]:
     return said
 
 
+def sums_in_words(section: Section) -> list[str]:
+    """What a video costs on both sides, at the last place that both reached."""
+    both = {p.x for p in section.of("ingest", "stream")} & {p.x for p in section.of("ingest", "native")}
+    if not both:
+        return []
+    x = max(both)
+    said = [
+        f"{measure}: {' and '.join(f'{p.median:,.1f} {p.unit} {side}' for p, side in some)}"
+        for measure in ("ingest", "peak memory")
+        if len(some := [(p, s) for s in ("stream", "native") if (p := section.at(measure, s, x))]) > 1
+    ]
+    return [f"At {counted(x, section.axis)}, {', '.join(said)}."]
+
+
 def same_in_words(section: Section, what: str) -> list[str]:
     """How much accuracy depends on the axis."""
     some = [p.median for p in section.of("accuracy", "stream")]
     if not some:
         return []
     spread = max(some) - min(some)
-    return [f"Accuracy moves by {spread:.1f} points over every {what}" + ("." if spread else ": not at all.")]
+    return [
+        f"Accuracy moves by {spread:.1f} points over every {what}."
+        if spread
+        else f"Accuracy is the same at every {what}."
+    ]

@@ -46,7 +46,13 @@ class Gauge:
     @property
     def means(self) -> str:
         """What the numbers are, for people."""
-        return "memory of tensors on the GPU" if self._cuda else "resident memory of the process"
+        return (
+            "memory of tensors on the GPU"
+            if self._cuda
+            else (
+                "resident memory of the process, in which a cache's spare room is not before something is written there"
+            )
+        )
 
     def held(self) -> int:
         """Bytes now."""

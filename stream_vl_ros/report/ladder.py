@@ -131,8 +131,9 @@ def record(section: Section, outcome: Outcome, clip: Clip, question: Asked) -> N
                 Said(clip.every(stride).about(stride), question.text, runs[0].text, None, None, runs[0].ids)
             )
     part, stream, native = clip.every(outcome.fair), outcome.stream[outcome.fair], outcome.native
-    same = all(a.ids == b.ids for a, b in zip(stream, native, strict=True))
-    a, b = stream[0], native[0]
+    # One that differs, if any does.
+    a, b = max(zip(stream, native, strict=True), key=lambda pair: pair[0].ids != pair[1].ids)
+    same = a.ids == b.ids
     section.said.append(Said(part.about(outcome.fair), question.text, a.text, b.text, same, a.ids, b.ids))
     section.points += points("stream", len(part), stream) + points("native", len(part), native)
     section.findings += findings(outcome, clip)
@@ -148,18 +149,19 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
     if alone:
         first = min(alone)
         error, run = outcome.failures[first], outcome.stream[first][0]
+        also = "".join(f", {stride} ({len(clip.every(stride))})" for stride in sorted(alone)[1:])
         asked = f" and asked for {error.asked / MIB:.1f} MiB more" if error.asked is not None else ""
         given = f" with {outcome.cap:g} MiB for either side beyond what is held" if outcome.cap else ""
         said.append(
-            f"{clip.source}: at stride {first} ({len(clip.every(first))} frames) only streaming ran{given}: its peak "
-            f"was {(run.peak - run.before) / MIB:.1f} MiB, native had taken "
+            f"{clip.source}: at stride {first} ({len(clip.every(first))} frames){also} only streaming ran{given}: "
+            f"at {first} its peak was {(run.peak - run.before) / MIB:.1f} MiB, native had taken "
             f"{(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
             f"({frames} frames)."
         )
     a, b = (statistics.median(r.first for r in runs) for runs in (stream, native))
     said.append(
         f"{clip.source}, {frames} frames: first token after {a:.1f} ms streaming and {b:.1f} ms native "
-        f"({b / a:.1f} times as long); tokens identical in {same} of {len(stream)} pairs."
+        f"({b / a:.1f} times as long); tokens identical in {same} of {len(stream)} repetitions."
     )
     return said
 

@@ -15,6 +15,7 @@ from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.points import named
 from stream_vl_ros.report.results import Point, Section
 from stream_vl_ros.report.sides import Asked, Clip, Sides
+from stream_vl_ros.report.words import counted
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ def questions(bench: Bench) -> Section:
     for count in plan.questions:
         ours = [side_by_side(sides, stream, asked[:count], before) for _ in range(plan.repeats)]
         section.points += _points("stream", count, ours)
-        bench.say(f"{count} questions: {section.of('all answered', 'stream')[-1].median:.1f} ms")
+        bench.say(f"{counted(count, 'questions')}: {section.of('all answered', 'stream')[-1].median:.1f} ms")
     del stream
     for count in plan.questions:
         try:
@@ -133,7 +134,8 @@ def _questions_in_words(section: Section) -> list[str]:
     if len(steps) > 1:
         few, many = steps[0], steps[-1]
         said[-1] = said[-1][:-1] + (
-            f"; a step of all of them takes {many.median / few.median:.1f} times as long as a step of {few.x:g}."
+            f"; a step of all of them takes {many.median / few.median:.1f} times as long as a step of "
+            f"{'one' if few.x == 1 else f'{few.x:g}'}."
         )
     firsts = [(s, section.of("first token", s)[-1:]) for s in ("stream", "native")]
     if all(p for _, p in firsts):
@@ -159,14 +161,22 @@ def eviction(bench: Bench) -> Section:
         for share in plan.budgets:
             config = bench.config(eviction=rule, budget_tokens=round(share * whole))
             try:
+                bench.settle_in(clips[0], config)
                 section.points += named(rule, bench.streamed(section, share, clips, config))
             except FrameError as error:  # too little for two chunks of such pictures: the others are tried
                 section.findings.append(f"{rule}, {share:g} of the full cache is refused: {error}")
                 continue
             first = section.of("first token", rule)[-1].median
             bench.say(f"{rule}, {share:g} of the full cache: first token {first:.1f} ms")
+    middle = min(plan.budgets, key=lambda b: abs(b - 0.5))
+    chunks = [(r, section.at("chunk", r, middle)) for r in ("window", "importance")]
+    if all(p for _, p in chunks):
+        whole_chunk = section.of("chunk", "full cache")[0].median
+        said = ", ".join(f"{p.median:.1f} ms with {r}" for r, p in chunks if p)
+        section.findings.append(
+            f"A chunk takes {said} at {middle:g} of the full cache, {whole_chunk:.1f} ms without a budget."
+        )
     if section.of("accuracy"):
-        middle = min(plan.budgets, key=lambda b: abs(b - 0.5))
         percent = {r: section.at("accuracy", r, middle) for r in ("window", "importance")}
         said = ", ".join(f"{r} {p.median:.1f} %" for r, p in percent.items() if p is not None)
         section.findings.append(

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import re
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make(args: Namespace) -> int:
+    began = time.monotonic()
     plan = _plan(args)
     for path in args.footage or ():
         Video(path)  # before minutes are spent on the rest
@@ -110,6 +112,7 @@ def _make(args: Namespace) -> int:
                     journal.say(f"=> {finding}")
                 results.save(run)  # as far as it came, should a later part fail
                 bar.advance(task)
+    record["seconds"] = round(time.monotonic() - began)
     earlier = sorted(p.parent for p in (args.out / "runs").glob(f"*/{FILE}") if p.parent != run)
     write(results, run)
     write(results, args.out, [*earlier, run])

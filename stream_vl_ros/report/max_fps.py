@@ -87,18 +87,19 @@ def max_fps(bench: Bench) -> Section:
             section.points.append(Point(series, "lowest rate that failed", "frames/s", 0, (found.failed,), timed=True))
         if asked:
             section.points.append(Point(series, "answers", "answers/s", 0, (best.answers,), timed=True))
-        section.findings.append(in_words(series, found, plan.confirm, asked))
+        section.findings.append(in_words(found, plan.confirm, asked))
         bench.say(section.findings[-1])
     return section
 
 
-def in_words(series: str, found: Found, seconds: float, asked: int) -> str:
+def in_words(found: Found, seconds: float, asked: int) -> str:
     """The bracket: what passed, and what did not."""
+    when = f"With {asked} questions at once" if asked else "Without questions"
     failed = f"{found.failed:.0f} failed" if found.failed else "none that could be offered failed"
     if found.best is None:
-        return f"{series}: no rate that was tried is without backlog; {failed}."
+        return f"{when}: no rate that was tried is without backlog; {failed}."
     answers = f", and {found.best.answers:.1f} answers per second meanwhile" if asked else ""
-    return f"{series}: {found.best.rate:.0f} frames per second without backlog over {seconds:g} s ({failed}){answers}."
+    return f"{when}: {found.best.rate:.0f} frames per second without backlog over {seconds:g} s ({failed}){answers}."
 
 
 def search(bench: Bench, frames: np.ndarray, asked: int, section: Section, series: str) -> Found:

@@ -56,9 +56,10 @@ def memory(bench: Bench) -> Section:
             Point("stream", "cache", "tokens", frames, (stream.cache.length,)),
         ]
         bench.say(f"{frames} frames: {reported} bytes reported, {tensors} in tensors, {handed} by the allocator")
+    within = "within" if worst <= gauge.granularity else "MORE than"
     section.findings.append(
         f"A token takes {per_token:,} bytes. What is reported is {'exactly' if same else 'NOT'} what the tensors take; "
-        f"the allocator's own figure is within {worst:.0f} bytes an allocation of it (granularity "
-        f"{gauge.granularity:,})."
+        f"the allocator's own figure is within {worst:,.0f} bytes an allocation of it, "
+        f"{within} the {gauge.granularity:,} by which it may round one up."
     )
     return section

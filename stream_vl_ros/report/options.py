@@ -49,8 +49,8 @@ LARGE = Plan(
     frames=24,
     ladder=(1, 2, 4),
     cap=6000.0,
-    curve_cap=0.0,
-    footage_frames=0,
+    curve_cap=6000.0,
+    footage_frames=96,
     seconds=3.0,
     confirm=10.0,
 )

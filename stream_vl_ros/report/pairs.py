@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream_vl_ros.engine.units import MIB
+from stream_vl_ros.errors import NativeOOMError
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.chunk_sweep import STARTS, sweep
 from stream_vl_ros.report.findings import pairs_in_words, speed_in_words
@@ -17,7 +18,9 @@ from stream_vl_ros.report.sides import Asked, Clip
 
 # Of the ladder: recordings are short.
 FOOTAGE_FPS = 10.0
-OF_FOOTAGE = "The embedded model knows a toy world only: what it says here is compared, not judged."
+# MiB in which a stream of small pictures runs.
+_LEAST_CAP = 6.0
+OF_FOOTAGE = " The embedded model knows a toy world only: what it says here is compared, not judged."
 
 
 def pair(bench: Bench) -> Section:
@@ -54,6 +57,8 @@ def ladder(bench: Bench) -> Section:
     if bench.material.known and len(clip) > LONGEST:
         section.text += f" Beyond {LONGEST} frames a clip repeats: answers are compared, not judged."
     _compared(bench, section, clip, clip.questions[0], cap=plan.cap)
+    if len(clip) > LONGEST:
+        section.points = [p for p in section.points if p.measure != "accuracy"]
     return section
 
 
@@ -62,12 +67,13 @@ def real(bench: Bench, path: Path) -> Section:
         f"footage {path.stem}",
         f"Real footage: {path.name}",
         "frames",
-        f"As above, on a recording. {OF_FOOTAGE}",
+        f"As above, on a recording.{_of_footage(bench)}",
     )
     clip = footage(bench.sides.loaded, path, bench.plan.frames)
+    bench.settle_in(clip)
     for question in clip.questions:
         _compared(bench, section, clip, question)
-    section.findings.insert(0, pairs_in_words(section, _dtype(bench)))
+    section.findings.insert(0, f"{path.name}: {pairs_in_words(section, _dtype(bench))}")
     return section
 
 
@@ -84,22 +90,35 @@ def real_chunks(bench: Bench, path: Path) -> Section:
 
 
 def real_ladder(bench: Bench, path: Path) -> Section:
-    """The ladder under a cap of some half of what native takes: it runs out whatever the size of the pictures."""
+    """The ladder under a cap of half of what native takes, or of less where that is enough for it all the same.
+
+    A process that has run for a while holds memory that it can use again, and which no cap sees.
+    """
     clip = footage(bench.sides.loaded, path, bench.plan.footage_frames, FOOTAGE_FPS)
     question = clip.questions[0]
     # The first run takes what is taken once as well, such as kernels that are made.
     runs = [bench.sides.ask_native(clip, question) for _ in range(2)]
     taken = min(run.peak - run.before for run in runs) / MIB
-    cap = max(16.0, round(taken / 2))
+    cap = max(_LEAST_CAP, round(taken / 2))
+    while cap > _LEAST_CAP and _has_room(bench, clip, question, cap):
+        cap = max(_LEAST_CAP, round(cap / 2))
     section = Section(
         f"footage {path.stem} ladder",
         f"When native runs out of memory on real footage: {path.name}",
         "frames",
         f"Native takes {taken:.0f} MiB for {len(clip)} frames at {clip.fps:.3g} fps; "
-        f"either side may allocate {cap:.0f} MiB. {OF_FOOTAGE}",
+        f"either side may allocate {cap:.0f} MiB.{_of_footage(bench)}",
     )
     _compared(bench, section, clip, question, cap=cap)
     return section
+
+
+def _has_room(bench: Bench, clip: Clip, question: Asked, cap: float) -> bool:
+    try:
+        bench.sides.ask_native(clip, question, cap)
+    except NativeOOMError:
+        return False
+    return True
 
 
 def _compared(
@@ -111,6 +130,10 @@ def _compared(
         bench.sides, clip, question, ladder=ladder or plan.ladder, cap=cap, repeats=plan.repeats, say=bench.say
     )
     record(section, outcome, clip, question)
+
+
+def _of_footage(bench: Bench) -> str:
+    return OF_FOOTAGE if bench.material.known else ""
 
 
 def _dtype(bench: Bench) -> str:

@@ -93,7 +93,8 @@ def bars(axes: Axes, section: Section, measure: str, series: dict[str, Look]) ->
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     points = section.of(measure)
-    widest = max([abs(v) for p in points for v in p.values] + [1e-12])
+    least = 100.0 if points[0].unit == "%" else 1e-12
+    widest = max([abs(v) for p in points for v in p.values] + [least])
     for i, p in enumerate(points):
         axes.barh(i, p.median, color=series[p.series].colour, height=0.62)
         low, high = min(p.values), max(p.values)
@@ -112,7 +113,8 @@ def bars(axes: Axes, section: Section, measure: str, series: dict[str, Look]) ->
     axes.set_title(visible(quantity(measure, points[0].unit)))
     # Elsewhere than all others it stands for no place on the axis.
     if (
-        any(p.x == points[0].x for p in section.points if p.measure != measure)
+        points[0].x
+        and any(p.x == points[0].x for p in section.points if p.measure != measure)
         and len({p.x for p in section.points}) > 1
     ):
         axes.set_xlabel(visible(f"at {number(points[0].x)} {section.axis}"), fontsize=8)

@@ -15,9 +15,15 @@ INGEST = (
 )
 
 
-def points(series: str, x: float, runs: Sequence[Run], *, curve: bool = False) -> list[Point]:
-    """Every quantity of repeated runs at one place of an axis; on a curve without those that say the same again."""
+def points(
+    series: str, x: float, runs: Sequence[Run], *, curve: bool = False, watched: Sequence[Run] | None = None
+) -> list[Point]:
+    """Every quantity of repeated runs at one place of an axis; on a curve without those that say the same again.
+
+    `watched` are the runs to take the chunks and the peak from, where several asked about one stream.
+    """
     streamed = bool(runs[0].chunks)
+    watched = runs if watched is None else watched
 
     def times(measure: str, values: Sequence[float], unit: str = "ms") -> list[Point]:
         return [Point(series, measure, unit, x, tuple(values), timed=True)] if values else []
@@ -25,14 +31,14 @@ def points(series: str, x: float, runs: Sequence[Run], *, curve: bool = False) -
     def size(measure: str, values: Sequence[int]) -> list[Point]:
         return [Point(series, measure, "MiB", x, tuple(v / MIB for v in values), timed=True)]
 
-    made = times("ingest", [r.ingest for r in runs])
+    made = times("ingest", [r.ingest for r in watched])
     if not curve and not streamed:
         made += times("preparing inputs", [r.prepare for r in runs])
-    made += times("chunk", [c for r in runs for c in r.chunks])
+    made += times("chunk", [c for r in watched for c in r.chunks])
     made += times("first token", [r.first for r in runs])
     made += times("token", [t for r in runs for t in r.token])
     made += times("answer", [r.total for r in runs])
-    made += size("peak memory", [r.peak - r.before for r in runs])
+    made += size("peak memory", [r.peak - r.before for r in watched])
     if not curve:
         made += times("decode", [r.tokens_per_second for r in runs if r.tokens_per_second], "tokens/s")
         made += size("memory before", [r.before for r in runs])

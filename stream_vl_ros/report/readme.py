@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from stream_vl_ros.bench.records import threads
 from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.report.curves import WINDOWED
 from stream_vl_ros.report.results import Results, Section
@@ -30,7 +31,7 @@ def markdown(results: Results) -> str:
     versions = environment["versions"]
     lines += [
         "",
-        f"({environment['device']}, {environment['threads']} threads, torch {versions['torch']}, transformers "
+        f"({environment['device']}, {threads(environment)}, torch {versions['torch']}, transformers "
         f"{versions['transformers']}, {results.model}, {environment['dtype']}.) "
         f"{length.text} {results.section('pair').findings[0]} " + " ".join(rate.findings),
         END,

@@ -43,8 +43,15 @@ class Clip:
         return (len(self) - 1) / (self.stamps[-1] - self.stamps[0]) if len(self) > 1 else 1.0
 
     def every(self, stride: int) -> Clip:
-        """Each `stride`-th frame."""
-        return Clip(self.frames[::stride], self.stamps[::stride], self.questions, self.source)
+        """Each `stride`-th frame, an even number of them, so that none waits for the other half of its pair.
+
+        In memory of their own: of a view native inference would have to make a copy, and pay for it under its cap.
+        """
+        if stride == 1:
+            return self
+        count = -(-len(self) // stride)
+        end = max(2, count - count % 2) * stride
+        return Clip(self.frames[:end:stride].copy(), self.stamps[:end:stride], self.questions, self.source)
 
     def first(self, frames: int) -> Clip:
         """Its beginning."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stream_vl_ros.bench.records import threads
 from stream_vl_ros.report.results import Results, Section
 from stream_vl_ros.report.words import median, number, quantity
 
@@ -52,10 +53,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
     """On what, with what and how the report was made; only what its environment says."""
     e = results.environment
     versions = ", ".join(f"{k} {v}" for k, v in e.get("versions", {}).items())
-    threads = f", {e['threads']} threads" if "threads" in e else ""
+    on = f", {threads(e)}" if "threads" in e else ""
     known = [
         ("model", results.model),
-        ("hardware", f"{e['device']}{threads}" if "device" in e else ""),
+        ("hardware", f"{e['device']}{on}" if "device" in e else ""),
         ("versions", ", ".join(s for s in (versions, f"Python {e['python']}" if "python" in e else "") if s)),
         ("commit", str(e.get("commit", ""))),
         ("date", str(e.get("date", ""))),

@@ -15,6 +15,14 @@ RANGES = (
 OUT_OF_MEMORY = "native out of memory"
 
 
+def counted(count: float, what: str) -> str:
+    """A number with its noun, such as "1 question" or "2 frames per second": the first word takes the s away."""
+    if count == 1:
+        first, *rest = what.split(" ", 1)
+        what = " ".join([first.removesuffix("s"), *rest])
+    return f"{count:g} {what}"
+
+
 def number(value: float) -> str:
     """At least three digits, all of a whole number; `results.csv` has the rest."""
     if not math.isfinite(value):

@@ -13,6 +13,7 @@ from stream_vl_ros.bench import compare_noise
 from stream_vl_ros.bench.compare import compare, main
 from stream_vl_ros.bench.compare_better import verdict
 from stream_vl_ros.bench.compare_noise import Limits, difference
+from stream_vl_ros.bench.compare_rest import environments
 from stream_vl_ros.report.results import Point, Results, Rung, Said, Section
 
 LIMITS = Limits()
@@ -87,10 +88,30 @@ def test_few_values_need_a_larger_change(factor, shown, repeats):
 
 
 def test_zeros_do_not_divide():
-    zero = Point("idle", "backlog at the end", "frames", 1, (0.0,) * 5, timed=True)
+    zero = Point("idle", "first token", "ms", 1, (0.0,) * 5, timed=True)
     (found,) = changes(one(zero), one(replace(zero, values=(3.0,) * 5)))
     assert (found.change, found.verdict) == (1.0, "worse")
     assert changes(one(zero), one(zero)) == []
+
+
+def test_what_a_search_looks_at_once_is_not_compared():
+    looked = Point("idle", "backlog at the end", "frames", 33.5, (0.0,), timed=True)
+    assert changes(one(looked), one(replace(looked, values=(4.0,)))) == []
+    assert compare(one(looked), one(replace(looked, x=34.0)), Limits()).points.only_after == []
+
+
+def test_memory_of_a_process_needs_more_to_have_changed():
+    peak = Point("stream", "peak memory", "MiB", 8, tuple(100.0 + i / 100 for i in range(9)), timed=True)
+    more = replace(peak, values=tuple(1.1 * v for v in peak.values))
+    assert changes(one(peak), one(more)) == []
+    assert len(changes(one(replace(peak, unit="ms")), one(replace(more, unit="ms")))) == 1
+    assert len(changes(one(peak), one(replace(peak, values=tuple(1.3 * v for v in peak.values))))) == 1
+
+
+def test_where_a_report_lies_is_no_setting():
+    a, b = made_up(), made_up()
+    b.environment = a.environment | {"settings": a.environment["settings"] | {"name": "b", "out": "/elsewhere"}}
+    assert environments(a, b) == []
 
 
 def test_one_byte_is_found():

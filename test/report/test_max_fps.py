@@ -64,9 +64,11 @@ def test_what_only_passes_for_a_moment_is_not_reported(bench, monkeypatch, long,
 
 def test_the_bracket_is_said():
     best = Trial(60.2, 3, 0.5, 0, 28.5, sustained=True)
-    said = in_words("4 questions", Found(best, 64.0), 10, 4)
+    said = in_words(Found(best, 64.0), 10, 4)
     assert said == (
-        "4 questions: 60 frames per second without backlog over 10 s (64 failed), "
+        "With 4 questions at once: 60 frames per second without backlog over 10 s (64 failed), "
         "and 28.5 answers per second meanwhile."
     )
-    assert in_words("idle", Found(None, 8.0), 10, 0).endswith("no rate that was tried is without backlog; 8 failed.")
+    assert in_words(Found(None, 8.0), 10, 0) == (
+        "Without questions: no rate that was tried is without backlog; 8 failed."
+    )

@@ -7,7 +7,29 @@ import torch
 
 from stream_vl_ros.engine.units import MIB
 from stream_vl_ros.errors import NativeOOMError
+from stream_vl_ros.report.results import Section
 from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
+
+
+@pytest.mark.parametrize(("stride", "frames"), [(1, 17), (2, 8), (3, 6), (5, 4), (7, 2), (16, 2)])
+def test_each_so_many_frames_lie_in_memory_of_their_own(bench, stride, frames):
+    """Native inference would copy a view, and everything between as well."""
+    clip = next(bench.material.clips(1, 17))
+    some = clip.every(stride)
+    assert len(some) == len(some.stamps) == frames
+    assert some.frames.flags["C_CONTIGUOUS"] and (stride == 1 or some.frames.base is None)
+    assert (some.frames == clip.frames[::stride][:frames]).all()
+    assert some.stamps == clip.stamps[::stride][:frames]
+
+
+def test_a_stream_is_watched_once_for_all_its_questions(bench):
+    clips = list(bench.material.clips(2, 8))
+    section = Section("s", "S", "frames", "")
+    some = {p.measure: p for p in bench.streamed(section, 8, clips, bench.config())}
+    asked = sum(len(c.questions) for c in clips)
+    assert asked > 2
+    assert (len(some["ingest"].values), len(some["chunk"].values), len(some["peak memory"].values)) == (2, 4, 2)
+    assert len(some["first token"].values) == asked
 
 
 def test_both_sides_say_the_same_tokens_about_every_question(bench):
