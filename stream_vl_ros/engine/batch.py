@@ -117,10 +117,14 @@ class DecodeBatch:
                 results.append(error)
         return results
 
-    def _with_room(self, rows: Sequence[int]) -> list[tuple[Tensor, int]]:
+    def _with_room(self, rows: Sequence[int]) -> Sequence[tuple[Tensor, int] | Exception]:
         found = with_room(lambda: self._forward(rows), self._make_room, self._numbers)
-        # For all rows at once: each look at a GPU's result waits until it is there.
-        return list(zip(found.scores, found.best(), strict=True))
+        try:
+            # For all rows at once: each look at a GPU's result waits until it is there.
+            return list(zip(found.scores, found.best(), strict=True))
+        except Exception as error:
+            # The tokens are in the cache: they must not be written once more.
+            return [error] * len(rows)
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[int]) -> NextTokens:

@@ -127,19 +127,28 @@ def _colours(geometry: PatchGeometry, device: torch.device) -> tuple[Tensor, Ten
 
 def _resized(picture: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
     """uint8 (3, height, width) of this size, on the device."""
-    # PyTorch takes no read-only arrays, such as PIL's or the bytes of a message: those are copied.
-    tensor = _on(device, torch.from_numpy(np.require(picture, requirements=["C", "W"]))).permute(2, 0, 1)
+    tensor = _on(device, picture).permute(2, 0, 1)
     if tuple(tensor.shape[-2:]) == size:
         return tensor
     resized: Tensor = tvf.resize(tensor, list(size), interpolation=tvf.InterpolationMode.BICUBIC, antialias=True)
     return resized
 
 
-def _on(device: torch.device, picture: Tensor) -> Tensor:
+def _on(device: torch.device, picture: np.ndarray) -> Tensor:
     """The picture on the device; a GPU's copy goes on behind what it still does, and nobody waits for it."""
-    if device.type != "cuda":
-        return picture.to(device)
-    staged = torch.empty(picture.shape, dtype=picture.dtype, pin_memory=True)
+    staged = _pinned(picture) if device.type == "cuda" else None
+    if staged is not None:
+        return staged.to(device, non_blocking=True)
+    # PyTorch takes no read-only arrays, such as PIL's or the bytes of a message: those are copied.
+    return torch.from_numpy(np.require(picture, requirements=["C", "W"])).to(device)
+
+
+def _pinned(picture: np.ndarray) -> Tensor | None:
+    """A copy that a GPU can fetch by itself; None where there is no such memory."""
+    try:
+        staged = torch.empty(picture.shape, dtype=torch.uint8, pin_memory=True)
+    except RuntimeError:
+        return None
     # Not PyTorch's copy: its threads go on spinning beside the one that launches kernels.
-    np.copyto(staged.numpy(), picture.numpy())
-    return staged.to(device, non_blocking=True)
+    np.copyto(staged.numpy(), picture)
+    return staged

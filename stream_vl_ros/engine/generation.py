@@ -78,7 +78,7 @@ class Generation:
 
     @property
     def predictable(self) -> bool:
-        """Whether the token after `next_token` is the best one, and unless it ends the answer not the last one."""
+        """Whether the best token will be written next, and another step follows unless that token ends the answer."""
         return self._takes_best and len(self.tokens) + 1 < self.question.max_new_tokens
 
     @property

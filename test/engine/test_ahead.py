@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from stream_vl_ros.engine import LoadedModel, Question, StreamConfig, VideoStrea
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.batch_cache import BatchCache
 from stream_vl_ros.engine.cache import KVCache
-from stream_vl_ros.engine.fused.ahead import Ahead
+from stream_vl_ros.engine.fused import graphs
+from stream_vl_ros.engine.fused.ahead import Ahead, on_host
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
 from stream_vl_ros.engine.segments import CacheShape
 
@@ -62,6 +64,7 @@ def fails(cache: KVCache) -> None:
         lambda cache: cache.resize(900),
         lambda cache: cache.rewrite(5, lambda layer, keys, values: (keys + 1, values + 1)),
         lambda cache: cache.restore(filled().snapshot()),
+        lambda cache: cache.restore(replace(filled().snapshot(), stored=True)),
         lambda cache: cache.clear(),
         lambda cache: cache.discard(),
         fails,
@@ -78,7 +81,12 @@ def test_it_is_not_after(what: Callable[[KVCache], object]):
 def test_it_is_not_after_a_row_came_or_went():
     batch = BatchCache(SHAPE)
     batch.join(filled())
-    for change in (lambda: batch.join(filled()), lambda: batch.leave(1)):
+
+    def fails_for_one():
+        with contextlib.suppress(ZeroDivisionError), batch.only([0]), batch.extend(1):
+            raise ZeroDivisionError
+
+    for change in (lambda: batch.join(filled()), lambda: batch.leave(1), fails_for_one):
         launched = ahead(batch)
         change()
         with batch.only([0]), batch.extend(1):
@@ -147,6 +155,34 @@ def test_most_steps_of_an_answer_are_there_when_they_are_asked_for(pair, side_by
 
 @pytest.mark.gpu
 @needs_cuda
+def test_memory_that_runs_out_while_a_step_is_under_way(pair, monkeypatch):
+    """The next one is rolled back, and made once more."""
+    answers = []
+    for model in pair:
+        generation = watched(model).start(Question("What is it?", max_new_tokens=30))
+        generation.prefill()
+        batch = DecodeBatch(model)
+        batch.add(generation)
+        while len(batch):
+            if len(generation.tokens) in (5, 9, 10):
+                left = [1]
+
+                def once(*args, left=left):
+                    if left:
+                        left.pop()
+                        raise torch.OutOfMemoryError("none")
+                    return on_host(*args)
+
+                monkeypatch.setattr(graphs, "on_host", once)
+            before = generation.fork.position
+            assert batch.step() == []
+            assert generation.fork.position == before + 1
+        answers.append(generation.answer().token_ids)
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.gpu
+@needs_cuda
 def test_a_drawn_answer_launches_nothing_ahead(pair):
     steps = pair[0].adapter.fused._steps
     before = steps.found_ahead
@@ -197,7 +233,7 @@ def test_answers_that_come_and_go(pair, seed):
     for model in pair:
         random = np.random.default_rng(seed)
         stream = watched(model)
-        batch, running, at = DecodeBatch(model), [], 10.0
+        batch, running, seen, at = DecodeBatch(model), [], [], 10.0
         for _ in range(60):
             what = random.integers(6)
             if what == 0 and len(batch) < 5:
@@ -211,11 +247,17 @@ def test_answers_that_come_and_go(pair, seed):
                     batch.add(running[-1])
             elif what == 1:
                 at += 1
-                stream.append(random.integers(0, 256, (2, 90, 120, 3), dtype=np.uint8), [at, at + 0.5])
+                seen.append((at, random.integers(0, 256, (2, 90, 120, 3), dtype=np.uint8)))
+                stream.append(seen[-1][1], [at, at + 0.5])
             elif what == 2 and len(batch) and random.integers(3) == 0:
                 batch.remove(batch._generations[random.integers(len(batch))])
             elif len(batch):
                 assert batch.step() == []
         told.append([tuple(g.tokens) for g in running])
+        if model is pair[0]:
+            unasked = watched(model)
+            for at, frames in seen:
+                unasked.append(frames, [at, at + 0.5])
+            assert stream.signature() == unasked.signature()
     assert told[0] == told[1]
     assert len(told[0]) > 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,6 +177,29 @@ def test_a_pass_that_fails_for_all_is_tried_one_by_one(stream, video):
     finish(batch)
     for text, generation in zip(QUESTIONS, generations, strict=True):
         assert generation.answer().token_ids == stream.ask(text, max_new_tokens=8).token_ids
+
+
+def test_a_step_whose_tokens_cannot_be_told_is_not_made_twice(stream, video, monkeypatch):
+    watch(stream, video, 0, 8)
+    batch = DecodeBatch(stream.model)
+    generations = [begun(stream, t, 8) for t in QUESTIONS[:2]]
+    for generation in generations:
+        batch.add(generation)
+    before = [g.fork.position for g in generations]
+    write = type(stream.model.adapter).write
+
+    def untold(*args, **kwargs):
+        def best():
+            raise MemoryError("none left for the best tokens")
+
+        return replace(write(*args, **kwargs), best=best)
+
+    monkeypatch.setattr(type(stream.model.adapter), "write", untold)
+    failures = batch.step()
+    assert [f.generation for f in failures] == generations
+    assert all("none left" in str(f.error) for f in failures)
+    assert [g.fork.position for g in generations] == [p + 1 for p in before]
+    assert len(batch) == 0
 
 
 def test_finished_answers_free_their_memory(stream, video):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -157,6 +158,14 @@ def test_the_model_can_be_fused(pair):
     assert pair[0].adapter.fused is not None
 
 
+def test_a_gpu_that_is_not_the_first_runs_the_modules(monkeypatch, caplog):
+    """Kernels would be launched on the first one."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    second = SimpleNamespace(lm_head=SimpleNamespace(weight=SimpleNamespace(device=torch.device("cuda:1"))))
+    assert FusedModel.of(second) is None
+    assert "CUDA_VISIBLE_DEVICES=1 with device cuda" in caplog.text
+
+
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("frames", [4, 15, 16, 40])
@@ -308,5 +317,6 @@ def test_questions_change_no_bit_of_a_stream_on_a_gpu(tmp_path_factory):
     for i in range(16):
         for stream in (quiet, busy):
             stream.append(video[i : i + 1], [i / 2])
-        busy.ask("What is it?", max_new_tokens=2)
+        busy.ask("What is it?", max_new_tokens=20)
+    assert model.adapter.fused._steps.found_ahead > 16
     assert busy.signature() == quiet.signature()

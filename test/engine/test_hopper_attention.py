@@ -27,7 +27,7 @@ def test_it_compiles_without_spills(kind):
     kernel = hopper_attention._chunk_kernel
     constants = {
         "LAYERS": 36, "HEADS": HEADS, "KV_HEADS": KV_HEADS, "DIM": DIM, "BLOCK_M": hopper_attention.QUERIES,
-        "BLOCK_N": hopper_attention.KEYS, "STAGES": hopper_attention.STAGES, "TURNS": False,
+        "BLOCK_N": hopper_attention.KEYS, "STAGES": hopper_attention.STAGES,
     }  # fmt: skip
     numbers = {
         "tokens": "i32",

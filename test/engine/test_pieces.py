@@ -40,13 +40,13 @@ def test_ranges_are_cut(lengths, splits, expected):
     ],
 )
 def test_the_cut_fills_the_chip(tokens, lengths, parts):
-    items = best_cut(lengths, Work(tokens, 16, 128, 128), SLOTS)
-    assert items == [(i, part, n) for i, n in enumerate(parts) for part in range(n)]
+    items = best_cut(tuple(lengths), Work(tokens, 16, 128, 128), SLOTS)
+    assert items == tuple((i, part, n) for i, n in enumerate(parts) for part in range(n))
 
 
 def test_a_graph_may_be_larger_than_what_it_reads():
-    assert best_cut([40], Work(2392, 16, 128, 128), SLOTS) == [(0, 0, 1)]
+    assert best_cut((40,), Work(2392, 16, 128, 128), SLOTS) == ((0, 0, 1),)
 
 
 def test_more_ranges_than_parts():
-    assert best_cut([10, 20, 30, 40], Work(64, 16, 128, 128), SLOTS) is None
+    assert best_cut((10, 20, 30, 40), Work(64, 16, 128, 128), SLOTS) is None

@@ -44,7 +44,7 @@ class FusedModel:
         """None where the modules of transformers have to do."""
         if model.lm_head.weight.device.type != "cuda":
             return None
-        reason = why_not(model)
+        reason = _elsewhere(model.lm_head.weight.device) or why_not(model)
         if reason:
             log.warning("no fused kernels: %s; the model runs, slower", reason)
             return None
@@ -100,6 +100,13 @@ def why_not(model: Any) -> str:
     except Exception as error:  # no C compiler on this machine, no folder to keep kernels in, ...
         return f"Triton cannot make kernels here: {type(error).__name__}: {error}"
     return ""
+
+
+def _elsewhere(device: torch.device) -> str:
+    """Triton launches on the current GPU, whatever its arguments are on."""
+    if device.index in (None, torch.cuda.current_device()):
+        return ""
+    return f"{device} is not the first GPU; CUDA_VISIBLE_DEVICES={device.index} with device cuda makes it that"
 
 
 def _has_windows(model: Any) -> bool:

@@ -187,7 +187,7 @@ def attend_chunk(
     tile = tile or pick_chunk_tile(qkv.device)
     work = Work(tokens, heads, tile.queries, tile.keys)
     if not splits:
-        splits = len(best_cut([parts.past + tokens], work, _slots(qkv.device) * tile.resident) or [])
+        splits = len(best_cut((parts.past + tokens,), work, _slots(qkv.device) * tile.resident) or ())
     out = torch.empty(splits, tokens, heads * dim, dtype=qkv.dtype, device=qkv.device)
     lse = torch.empty(splits, tokens, heads, dtype=torch.float32, device=qkv.device) if splits > 1 else out
     _chunk_kernel[(heads, work.tiles, splits)](
@@ -206,7 +206,7 @@ class TableAttention:
     """The same for a captured graph: where the keys are, and how many, is read from a table on the device.
 
     The table has int64 views: `own` (2 + 2 layers), `past`, `fresh` and `slots` (1,) as `store_tokens` reads them,
-    `shared` (most - 1, 2 + 2 layers), `items` (most, 3) and `count` (1,), which `items` here fills in.
+    `shared` (most - 1, 2 + 2 layers), `items` (most, 3), for what `items` here says, and `count` (1,) of them.
     """
 
     def __init__(
@@ -221,13 +221,13 @@ class TableAttention:
         self._most = table["items"].shape[0]
         self._layers = (table["shared"].shape[1] - SHARED_HEAD) // 2
 
-    def items(self, own: int, shared: Sequence[int]) -> list[Item] | None:
+    def items(self, own: int, shared: Sequence[int]) -> Sequence[Item] | None:
         """How to cut ranges of these lengths, the new tokens counted among the own; None if there are too many."""
         sizes = (self._tile.queries, self._tile.keys)
         if self.hopper:
             sizes = (hopper_attention.QUERIES, hopper_attention.KEYS)
         work = Work(self._tokens, self._shape["HEADS"], *sizes)
-        return best_cut([own, *shared], work, _slots(self._table["own"].device), self._most)
+        return best_cut((own, *shared), work, _slots(self._table["own"].device), self._most)
 
     def store(self, qkv: Tensor, cosine: Tensor, sine: Tensor, layer: int) -> None:
         """Apply rotary positions to `qkv`, in place, and store the keys and values of a layer."""
@@ -266,9 +266,9 @@ class TableAttention:
             hopper_attention.attend_table(
                 qkv, self._table, out, lse, layer, self._shape["HEADS"], self._shape["KV_HEADS"], scale
             )
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if hopper_attention.proven or isinstance(error, torch.OutOfMemoryError):
+                raise
             hopper_attention.give_up(error)
             return False
         return True

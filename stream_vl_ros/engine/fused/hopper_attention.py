@@ -48,8 +48,9 @@ def _jit(*plain: str) -> Callable[[Callable[..., Any]], Any]:
     return make
 
 
-# Until it was found not to be so.
+# Until it was found not to be so; and whether it has been seen to.
 works = HAS_GLUON and not INTERPRETED
+proven = False
 
 
 def fits(device: torch.device, dim: int) -> bool:
@@ -105,21 +106,16 @@ def _softmax(
 
 @_jit()
 def _step(
-    i, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, turns, weights, acc, top, mass,
+    i, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, weights, acc, top, mass,
     low, blocks, first, past, total, scale,
     MASKED: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr, SCORED: gl.constexpr, SUMMED: gl.constexpr,
-    WHICH: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
     slot = i % STAGES
     last = (i - 1) % STAGES
-    if TURNS:
-        mbarrier.wait(turns.index(WHICH), (i - 1) & 1)
     zeros = gl.full([64, BLOCK_N], 0.0, gl.float32, SCORED)
     scores = warpgroup_mma(q_tile, k_tiles.index(slot).permute((1, 0)), zeros, use_acc=False, is_async=True)
     mbarrier.wait(v_full.index(last), (i - 1) // STAGES & 1)
     acc = warpgroup_mma(weights, v_tiles.index(last), acc, is_async=True)
-    if TURNS:
-        mbarrier.arrive(turns.index(1 - WHICH))
     scores = warpgroup_mma_wait(1, deps=[scores])
     barrier()
     mbarrier.arrive(k_free.index(slot))
@@ -139,10 +135,9 @@ def _step(
 
 @_jit()
 def _consume(
-    qkv, out, out_lse, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, turns,
+    qkv, out, out_lse, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free,
     low, blocks, plain, first, head, split, tokens, past, total, scale,
     WIDTH: gl.constexpr, HEADS: gl.constexpr, DIM: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
-    WHICH: gl.constexpr, TURNS: gl.constexpr,
 ):  # fmt: skip
     kind: gl.constexpr = qkv.dtype.element_ty
     scored: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
@@ -169,13 +164,13 @@ def _consume(
     mbarrier.wait(k_full.index(1 % STAGES), 1 // STAGES & 1, pred=blocks > 1)
     for i in range(1, plain):
         weights, acc, top, mass = _step(
-            i, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, turns, weights, acc, top, mass,
-            low, blocks, first, past, total, scale, False, BLOCK_N, STAGES, scored, summed, WHICH, TURNS,
+            i, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, weights, acc, top, mass,
+            low, blocks, first, past, total, scale, False, BLOCK_N, STAGES, scored, summed,
         )  # fmt: skip
     for i in range(gl.maximum(plain, 1), blocks):
         weights, acc, top, mass = _step(
-            i, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, turns, weights, acc, top, mass,
-            low, blocks, first, past, total, scale, True, BLOCK_N, STAGES, scored, summed, WHICH, TURNS,
+            i, q_tile, k_tiles, v_tiles, k_full, k_free, v_full, v_free, weights, acc, top, mass,
+            low, blocks, first, past, total, scale, True, BLOCK_N, STAGES, scored, summed,
         )  # fmt: skip
     last = (blocks - 1) % STAGES
     mbarrier.wait(v_full.index(last), (blocks - 1) // STAGES & 1)
@@ -195,7 +190,7 @@ def _consume(
 def _chunk_kernel(
     qkv, own, shared, items, at, new, out, out_lse, tokens, scale, layer,
     LAYERS: gl.constexpr, HEADS: gl.constexpr, KV_HEADS: gl.constexpr, DIM: gl.constexpr,
-    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr, TURNS: gl.constexpr,
+    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     head = gl.program_id(0)
     tile = gl.num_programs(1) - 1 - gl.program_id(1)  # those with the most keys first
@@ -252,28 +247,23 @@ def _chunk_kernel(
     k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):
         mbarrier.init(k_full.index(i), count=1)
         mbarrier.init(k_free.index(i), count=2)
         mbarrier.init(v_full.index(i), count=1)
         mbarrier.init(v_free.index(i), count=2)
-    mbarrier.init(turns.index(0), count=1)
-    mbarrier.init(turns.index(1), count=1)
-    if TURNS:
-        mbarrier.arrive(turns.index(0))
     fence_async_shared()
     gl.warp_specialize(
         [
             (_consume, (
-                qkv, out, out_lse, q_tiles.index(0), k_tiles, v_tiles, k_full, k_free, v_full, v_free, turns,
+                qkv, out, out_lse, q_tiles.index(0), k_tiles, v_tiles, k_full, k_free, v_full, v_free,
                 low, blocks, plain, first, head, split, tokens, past, total, scale,
-                width, HEADS, DIM, BLOCK_N, STAGES, 0, TURNS,
+                width, HEADS, DIM, BLOCK_N, STAGES,
             )),
             (_consume, (
-                qkv, out, out_lse, q_tiles.index(1), k_tiles, v_tiles, k_full, k_free, v_full, v_free, turns,
+                qkv, out, out_lse, q_tiles.index(1), k_tiles, v_tiles, k_full, k_free, v_full, v_free,
                 low, blocks, plain, first + 64, head, split, tokens, past, total, scale,
-                width, HEADS, DIM, BLOCK_N, STAGES, 1, TURNS,
+                width, HEADS, DIM, BLOCK_N, STAGES,
             )),
             (_produce, (
                 k_desc, v_desc, k_tiles, v_tiles, k_full, k_free, v_full, v_free, low, blocks, BLOCK_N, DIM, STAGES,
@@ -302,6 +292,7 @@ def attend_table(
         lse: (parts, tokens, heads), float32, to the base 2, written to.
         scale: of the scores, times log2(e).
     """
+    global proven
     parts, tokens = out.shape[:2]
     # Where a program puts its descriptors; a captured graph keeps it in its pool.
     triton.set_allocator(_scratch)
@@ -310,8 +301,9 @@ def attend_table(
         qkv, table["own"], table["shared"], table["items"], table["past"], table["fresh"], out, lse, tokens, scale,
         layer,
         LAYERS=layers, HEADS=heads, KV_HEADS=kv_heads, DIM=DIM, BLOCK_M=QUERIES, BLOCK_N=KEYS, STAGES=STAGES,
-        TURNS=False, num_warps=4,
+        num_warps=4,
     )  # fmt: skip
+    proven = True
 
 
 def _scratch(size: int, alignment: int, stream: int | None) -> Tensor:

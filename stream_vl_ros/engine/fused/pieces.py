@@ -7,6 +7,7 @@ last round of programs would leave most multiprocessors idle, and costs a pass t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from heapq import heapreplace
 from typing import NamedTuple
 
@@ -46,9 +47,10 @@ def cut(lengths: Sequence[int], splits: int, most: int) -> list[Item] | None:
     return [(i, part, count) for i, count in parts.items() for part in range(count)]
 
 
-def best_cut(lengths: Sequence[int], work: Work, slots: int, most: int = MOST_SPLITS) -> list[Item] | None:
+@lru_cache(64)  # the same for all layers
+def best_cut(lengths: tuple[int, ...], work: Work, slots: int, most: int = MOST_SPLITS) -> tuple[Item, ...] | None:
     """The cut that is done first on so many multiprocessors; None if there are more ranges than parts."""
-    cuts = [items for splits in range(1, most + 1) if (items := cut(lengths, splits, most)) is not None]
+    cuts = [tuple(items) for splits in range(1, most + 1) if (items := cut(lengths, splits, most)) is not None]
     return min(cuts, key=lambda items: _duration(lengths, items, work, slots), default=None)
 
 
