@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from stream_vl_ros.report import markdown, table
+from stream_vl_ros.report import markdown, page, table
 from stream_vl_ros.report.results import FILE, Results
 
 REPORTS = sorted(p.parent for p in (Path(__file__).parents[2] / "docs" / "reports").glob(f"*/{FILE}"))
@@ -23,6 +24,17 @@ def test_there_are_some():
 
 def test_the_markdown_says_what_the_results_say(folder):
     assert (folder / markdown.FILE).read_text() == markdown.markdown(Results.load(folder))
+
+
+def test_the_page_says_what_the_results_say(folder):
+    """But for its plots, which another release of matplotlib may draw in other words."""
+    results = Results.load(folder)
+    made = page.page(results, dict.fromkeys((s.name for s in results.sections if s.points), "<svg></svg>\n"))
+    assert without_plots(made) == without_plots((folder / page.FILE).read_text())
+
+
+def without_plots(text: str) -> str:
+    return re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
 
 
 def test_the_csv_holds_what_the_results_hold(folder, tmp_path):

@@ -27,6 +27,11 @@ def test_the_table_of_the_report_is_that_of_the_report():
     assert quoted == markdown(Results.load(REPORTS / "cpu"))
 
 
+def test_how_long_a_report_takes_is_how_long_it_took():
+    took = Results.load(REPORTS / "cpu").environment["seconds"]
+    assert f"The run behind this table took {took / 60:.0f} minutes" in README
+
+
 def gpu(system: str, what: str, context: int) -> np.ndarray:
     """Values of what was measured at the context nearest to this one."""
     some = [s for s in results("gpu-h100-3b.json")["samples"] if s["system"] == system and s["what"] == what]
