@@ -64,8 +64,6 @@ def test_structure():
 @pytest.fixture
 def graph(start_node, robot):
     """What the running node has, by kind."""
-    start_node(image_topic="/camera/image_raw", ready=False)
-    robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
     node, whose = robot.node, (NODE.strip("/"), "/")
 
     def plain(found) -> set[str]:
@@ -86,7 +84,19 @@ def graph(start_node, robot):
         except NodeNameNonExistentError:
             return False
 
-    robot.spin_until(known, 20, "its graph is known")
+    # Who has what is told in one message for each process, and once in hundreds of starts nobody hears it.
+    for attempt in range(3):
+        process = start_node(image_topic="/camera/image_raw", ready=False)
+        robot.statuses.clear()
+        robot.spin_until(lambda: robot.statuses and robot.statuses[-1].state == "active", 60, "the node is ready")
+        try:
+            robot.spin_until(known, 20, "its graph is known")
+        except AssertionError:
+            if attempt == 2:
+                raise
+            process.stop()
+            continue
+        break
     robot.spin_for(1.0)
     return look()
 
