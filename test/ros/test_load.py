@@ -19,7 +19,11 @@ def test_clients_and_cameras_at_once(ros_env: dict[str, str], monkeypatch: pytes
         monkeypatch.setenv(name, ros_env[name])
     report = tmp_path / "load.json"
     code = load.main(
-        ["--clients", str(CLIENTS), "--seconds", str(SECONDS), "--logs", str(tmp_path), "--json", str(report)]
+        [
+            *("--clients", str(CLIENTS), "--seconds", str(SECONDS), "--logs", str(tmp_path), "--json", str(report)),
+            # In so short a run what threads take once from the allocator shows: 1 to 20 MiB.
+            *("--limit-mib", "32"),
+        ]
     )
     said = capsys.readouterr().out
     assert code == 0, said
