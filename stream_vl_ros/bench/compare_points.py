@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stream_vl_ros.bench.compare_better import Verdict, verdict
+from stream_vl_ros.bench.compare_better import LOWER_MEASURES, Verdict, verdict
 from stream_vl_ros.bench.compare_noise import Limits, difference
 from stream_vl_ros.report.results import Point, Results
 
 TOLERANCE = 1e-9
 Key = tuple[str, str, str, float]
 # One look each at rates that a search happens to try; what it finds is compared.
-SEARCHED = {"backlog at the end", "growth of the backlog", "lost"}
+SEARCHED = LOWER_MEASURES
 # Memory of a process repeats within it, and differs from one to the next.
 BY_PROCESS = {"MiB"}
 
@@ -60,17 +60,16 @@ class Points:
 def compare_points(before: Results, after: Results, limits: Limits) -> Points:
     """Points match by section, series, measure and place on the axis."""
     a, b = _points(before), _points(after)
-    both = [k for k in a if k in b and k[2] not in SEARCHED]
+    both = [k for k in a if k in b]
     timed = sum(a[k].timed or b[k].timed for k in both)
     changes = [c for k in both if (c := _change(k[0], a[k], b[k], limits)) is not None]
-    only_before, only_after = ([k for k in x if k not in y and k[2] not in SEARCHED] for x, y in ((a, b), (b, a)))
-    return Points(changes, timed, len(both) - timed, only_before, only_after)
+    return Points(changes, timed, len(both) - timed, [k for k in a if k not in b], [k for k in b if k not in a])
 
 
 def _points(results: Results) -> dict[Key, Point]:
     found: dict[Key, Point] = {}
     for section in results.sections:
-        for p in section.points:
+        for p in (p for p in section.points if p.measure not in SEARCHED):
             key = (section.name, p.series, p.measure, p.x)
             found[key] = replace(p, values=found[key].values + p.values) if key in found else p
     return found
@@ -82,9 +81,9 @@ def _change(section: str, a: Point, b: Point, limits: Limits) -> Change | None:
     unit = a.unit if a.unit == b.unit else f"{a.unit or 'count'}, then {b.unit or 'count'}"
     change, low, high = None, None, None
     if timed:
-        found = difference(
-            a.values, b.values, replace(limits, least=limits.least_single) if unit in BY_PROCESS else limits
-        )
+        if unit in BY_PROCESS:
+            limits = replace(limits, least=limits.least_single)
+        found = difference(a.values, b.values, limits)
         if not found.beyond:
             return None
         change, low, high = found.change, found.low, found.high

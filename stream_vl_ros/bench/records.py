@@ -18,6 +18,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stream_vl_ros.report.words import counted
+
 # Of this file itself: colcon links to files, one by one.
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "stream_vl_ros")
@@ -69,13 +71,7 @@ def print_environment(console: Console, record: dict[str, Any]) -> None:
 def environment_lines(record: dict[str, Any]) -> tuple[str, str]:
     """The command, and on what it ran."""
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    return record["command"], f"{record['device']}, {threads(record)}, {versions}"
-
-
-def threads(record: dict[str, Any]) -> str:
-    """In words."""
-    count = record["threads"]
-    return f"{count} thread{'s' if count != 1 else ''}"
+    return record["command"], f"{record['device']}, {counted(record['threads'], 'threads')}, {versions}"
 
 
 def progress(console: Console) -> Progress:

@@ -46,13 +46,9 @@ class Gauge:
     @property
     def means(self) -> str:
         """What the numbers are, for people."""
-        return (
-            "memory of tensors on the GPU"
-            if self._cuda
-            else (
-                "resident memory of the process, in which a cache's spare room is not before something is written there"
-            )
-        )
+        if self._cuda:
+            return "memory of tensors on the GPU"
+        return "resident memory of the process, in which a cache's spare room is not before something is written there"
 
     def held(self) -> int:
         """Bytes now."""

@@ -143,24 +143,24 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
     """In sentences."""
     stream, native = outcome.stream[outcome.fair], outcome.native
     same = sum(a.ids == b.ids for a, b in zip(stream, native, strict=True))
-    frames = len(clip.every(outcome.fair))
+    frames = {rung.stride: rung.frames for rung in outcome.rungs}
     said = []
     alone = [stride for stride in outcome.failures if stride in outcome.stream]
     if alone:
         first = min(alone)
         error, run = outcome.failures[first], outcome.stream[first][0]
-        also = "".join(f", {stride} ({len(clip.every(stride))})" for stride in sorted(alone)[1:])
+        also = "".join(f", {stride} ({frames[stride]})" for stride in sorted(alone)[1:])
         asked = f" and asked for {error.asked / MIB:.1f} MiB more" if error.asked is not None else ""
         given = f" with {outcome.cap:g} MiB for either side beyond what is held" if outcome.cap else ""
         said.append(
-            f"{clip.source}: at stride {first} ({len(clip.every(first))} frames){also} only streaming ran{given}: "
+            f"{clip.source}: at stride {first} ({frames[first]} frames){also} only streaming ran{given}: "
             f"at {first} its peak was {(run.peak - run.before) / MIB:.1f} MiB, native had taken "
             f"{(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
-            f"({frames} frames)."
+            f"({frames[outcome.fair]} frames)."
         )
     a, b = (statistics.median(r.first for r in runs) for runs in (stream, native))
     said.append(
-        f"{clip.source}, {frames} frames: first token after {a:.1f} ms streaming and {b:.1f} ms native "
+        f"{clip.source}, {frames[outcome.fair]} frames: first token after {a:.1f} ms streaming and {b:.1f} ms native "
         f"({b / a:.1f} times as long); tokens identical in {same} of {len(stream)} repetitions."
     )
     return said

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from stream_vl_ros.bench.records import threads
 from stream_vl_ros.errors import StreamVLError
 from stream_vl_ros.report.curves import WINDOWED
 from stream_vl_ros.report.results import Results, Section
+from stream_vl_ros.report.words import counted
 
 BEGIN = "<!-- report: written by `python -m stream_vl_ros.report.readme docs/reports/cpu` -->"
 END = "<!-- end of report -->"
@@ -31,8 +31,8 @@ def markdown(results: Results) -> str:
     versions = environment["versions"]
     lines += [
         "",
-        f"({environment['device']}, {threads(environment)}, torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, {results.model}, {environment['dtype']}.) "
+        f"({environment['device']}, {counted(environment['threads'], 'threads')}, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}, {results.model}, {environment['dtype']}.) "
         f"{length.text} {results.section('pair').findings[0]} " + " ".join(rate.findings),
         END,
     ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stream_vl_ros.bench.records import threads
 from stream_vl_ros.report.results import Results, Section
-from stream_vl_ros.report.words import median, number, quantity
+from stream_vl_ros.report.words import counted, median, number, quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     """On what, with what and how the report was made; only what its environment says."""
     e = results.environment
     versions = ", ".join(f"{k} {v}" for k, v in e.get("versions", {}).items())
-    on = f", {threads(e)}" if "threads" in e else ""
+    on = f", {counted(e['threads'], 'threads')}" if "threads" in e else ""
     known = [
         ("model", results.model),
         ("hardware", f"{e['device']}{on}" if "device" in e else ""),

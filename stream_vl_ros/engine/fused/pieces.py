@@ -11,6 +11,8 @@ from functools import lru_cache
 from heapq import heapreplace
 from typing import NamedTuple
 
+from stream_vl_ros.engine.fused.toolkit import cdiv
+
 # Range (0 for the own tokens, then the shared ones), which part of it, of how many.
 Item = tuple[int, int, int]
 MOST_SPLITS = 3
@@ -29,7 +31,7 @@ class Work(NamedTuple):
 
     @property
     def tiles(self) -> int:
-        return -(-self.tokens // self.queries)
+        return cdiv(self.tokens, self.queries)
 
 
 def cut(lengths: Sequence[int], splits: int, most: int) -> list[Item] | None:
@@ -65,8 +67,8 @@ def _duration(lengths: Sequence[int], items: Sequence[Item], work: Work, slots: 
     for which, part, splits in items:
         for tile in reversed(range(work.tiles)):
             seen = lengths[which] if which else past + min(work.tokens, (tile + 1) * work.queries)
-            blocks = -(-seen // work.keys)
-            each = -(-blocks // splits)
+            blocks = cdiv(seen, work.keys)
+            each = cdiv(blocks, splits)
             keys = max(0, min(blocks - part * each, each)) * work.keys
             if keys:
                 for _ in range(work.heads):
