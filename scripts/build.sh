@@ -12,7 +12,7 @@ flock 9
 origin=$({ pwd; cat .venv/.stamp; } | sha256sum)
 key=$({
     echo "$origin"
-    find CMakeLists.txt package.xml msg srv action -type f -print0 | sort -z | xargs -0 sha256sum
+    find CMakeLists.txt package.xml msg srv action stream_vl_ros/engine/few_queries* -type f -print0 | sort -z | xargs -0 sha256sum
     find stream_vl_ros launch config scripts/nodes -type f ! -name '*.pyc' | sort
 } | sha256sum)
 if [[ -f install/.stamp && $(<install/.stamp) == "$key" ]]; then

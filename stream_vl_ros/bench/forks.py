@@ -27,7 +27,9 @@ from stream_vl_ros.engine.loader import EMBEDDED
 from stream_vl_ros.engine.units import MIB
 
 FORKS = 200
-WARM_UP, STEPS = 4, 24
+WARM_UP = 4
+# Steps of a round, and rounds over all lengths: what else the machine does changes from second to second.
+STEPS, ROUNDS = 8, 4
 QUESTION = "What is visible now?"
 
 
@@ -92,35 +94,42 @@ def fork_cost(stream: VideoStream, sync: Callable[[], None]) -> ForkCost:
 
     with stream.fork() as one:
         allocated = one.cache.own_bytes
-    fork_seconds = timed(fork, sync, FORKS)
-    clone_seconds = timed(lambda: stream.cache.clone().discard(), sync, 5)
+    fork_seconds = statistics.median(timed(fork, sync, FORKS))
+    clone_seconds = statistics.median(timed(lambda: stream.cache.clone().discard(), sync, 5))
     return ForkCost(tokens, stream.cache.memory_bytes / MIB, 1e6 * fork_seconds, allocated, 1e3 * clone_seconds)
 
 
-def step_cost(stream: VideoStream, questions: int, sync: Callable[[], None]) -> StepCost:
-    """Answers that do not end, all about the present moment."""
-    together = DecodeBatch(stream.model)
-    alone = [DecodeBatch(stream.model) for _ in range(questions)]
-    for i in range(questions):
-        for batch in (together, alone[i]):
-            generation = stream.start(Question(f"{QUESTION} {'x' * i}", max_new_tokens=10**6))
-            generation.prefill()
-            batch.add(generation)
+class Steps:
+    """Answers that do not end, all about the present moment of a stream, side by side and each alone."""
 
-    def in_turn() -> None:
-        for batch in alone:
+    def __init__(self, stream: VideoStream, questions: int, sync: Callable[[], None]) -> None:
+        self._stream, self._questions, self._sync = stream, questions, sync
+        self._together = DecodeBatch(stream.model)
+        self._alone = [DecodeBatch(stream.model) for _ in range(questions)]
+        for i, batch in enumerate(self._alone):
+            for joined in (self._together, batch):
+                generation = stream.start(Question(f"{QUESTION} {'x' * i}", max_new_tokens=10**6))
+                generation.prefill()
+                joined.add(generation)
+        self._seconds: tuple[list[float], list[float]] = [], []
+
+    def measure(self) -> None:
+        """One round."""
+        for action, seconds in zip((self._together.step, self._in_turn), self._seconds, strict=True):
+            seconds += timed(action, self._sync, STEPS, WARM_UP)
+
+    def _in_turn(self) -> None:
+        for batch in self._alone:
             batch.step()
 
-    return StepCost(
-        stream.cache.length,
-        questions,
-        1e3 * timed(together.step, sync, STEPS, WARM_UP),
-        1e3 * timed(in_turn, sync, STEPS, WARM_UP),
-    )
+    @property
+    def cost(self) -> StepCost:
+        together, in_turn = (1e3 * statistics.median(s) for s in self._seconds)
+        return StepCost(self._stream.cache.length, self._questions, together, in_turn)
 
 
-def timed(action: Callable[[], object], sync: Callable[[], None], times: int, warm_up: int = 2) -> float:
-    """Median seconds of an action."""
+def timed(action: Callable[[], object], sync: Callable[[], None], times: int, warm_up: int = 2) -> list[float]:
+    """Seconds that an action took, each time."""
     seconds = []
     for _ in range(warm_up + times):
         sync()
@@ -128,7 +137,7 @@ def timed(action: Callable[[], object], sync: Callable[[], None], times: int, wa
         action()
         sync()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[warm_up:])
+    return seconds[warm_up:]
 
 
 def tables(forks: Sequence[ForkCost], steps: Sequence[StepCost]) -> list[Table]:
@@ -189,18 +198,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     sync = torch.cuda.synchronize if model.adapter.device.type == "cuda" else (lambda: None)
     record = environment(args, args.device)
     print_environment(console, record)
-    forks, steps = [], []
+    forks, running = [], []
     with progress(console) as bar:
-        task = bar.add_task("lengths", total=len(args.lengths) * (1 + len(args.questions)))
+        task = bar.add_task("forks", total=len(args.lengths))
         for tokens in args.lengths:
             stream = filled(model, tokens)
             forks.append(fork_cost(stream, sync))
+            running += [Steps(stream, questions, sync) for questions in args.questions]
             bar.advance(task)
-            for questions in args.questions:
-                steps.append(step_cost(stream, questions, sync))
+        task = bar.add_task("steps", total=ROUNDS * len(running))
+        for _ in range(ROUNDS):
+            for each in running:
+                each.measure()
                 bar.advance(task)
-    for each in tables(forks, steps):
-        console.print(each)
+    steps = [r.cost for r in running]
+    for table in tables(forks, steps):
+        console.print(table)
     if args.json:
         write_json(args.json, record, {"forks": [asdict(f) for f in forks], "steps": [asdict(s) for s in steps]})
     if args.plot:

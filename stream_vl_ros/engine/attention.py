@@ -20,6 +20,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from stream_vl_ros.engine import few_queries
+
 ATTENTION_NAME = "stream_vl_segments"
 
 # query, key, value: (rows, heads, tokens, head_dim), the same number of heads in all three; scale; causal.
@@ -81,7 +83,9 @@ def _masked_attention(
 
 
 def cpu_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
-    """PyTorch's blocked CPU kernel: no score matrix in memory."""
+    """PyTorch's blocked CPU kernel, and our own for steps of decoding: no score matrix in memory."""
+    if few_queries.suits(query, key, value, causal):
+        return few_queries.attend(query, key, value, scale)
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
     return out, lse
 

@@ -190,9 +190,11 @@ def test_pip_install_brings_the_engine(tmp_path: Path) -> None:
     # The dependencies come from the environment that runs the tests. ROS is there too: block it.
     blocker = "import sys; sys.modules['rclpy'] = None; sys.path.append(sys.argv[1]); "
     code = blocker + (
-        "import stream_vl_ros, pathlib, importlib.metadata as m; "
+        "import stream_vl_ros, pathlib, platform, importlib.metadata as m; "
         "assert m.version('stream_vl_ros') == stream_vl_ros.__version__; "
         "import stream_vl_ros.engine.stream; "
+        "from stream_vl_ros.engine import few_queries; "
+        "assert few_queries.library() or platform.machine() != 'x86_64', 'compiled kernel'; "
         "print(pathlib.Path(stream_vl_ros.__file__).parent)"
     )
     run = subprocess.run(
