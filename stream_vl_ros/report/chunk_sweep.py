@@ -95,7 +95,9 @@ def cost(section: Section) -> tuple[float, float] | None:
 
 
 def _best(section: Section) -> float:
-    per_frame = {p.x: p.median for p in section.of("per frame")}
+    # An odd size encodes what the even one below it does, and keeps a frame waiting.
+    tried = {p.x: p.median for p in section.of("per frame")}
+    per_frame = {x: each for x, each in tried.items() if whole_pairs(round(x)) == x} or tried
     # The smallest that is as good as any: frames wait less for it.
     return min(x for x, each in per_frame.items() if each <= 1.05 * min(per_frame.values()))
 

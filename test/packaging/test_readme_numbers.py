@@ -28,8 +28,9 @@ def test_the_table_of_the_report_is_that_of_the_report():
 
 
 def test_how_long_a_report_takes_is_how_long_it_took():
-    took = Results.load(REPORTS / "cpu").environment["seconds"]
-    assert f"The run behind this table took {took / 60:.0f} minutes" in README
+    took = {name: Results.load(REPORTS / name).environment["seconds"] / 60 for name in ("cpu", "h100")}
+    assert f"The run behind this table took {took['cpu']:.0f} minutes" in README
+    assert f"whose run on an H100 took {took['h100']:.0f} minutes" in README
 
 
 def gpu(system: str, what: str, context: int) -> np.ndarray:
@@ -106,6 +107,11 @@ def test_what_is_said_of_forks():
     assert (
         f"A fork takes {fork[1024]['fork_us']:.0f} us at 1,024 tokens and {fork[65536]['fork_us']:.0f} us at 65,536 "
         f"(where copying the cache would take {fork[65536]['clone_ms']:.0f} ms)" in README
+    )
+    one, many = (s for s in found["steps"] if s["tokens"] == 65536 and s["questions"] in (1, 16))
+    assert (
+        f"16 answers over 65,536 tokens take {many['together_ms']:.0f} ms a token, "
+        f"one takes {one['together_ms']:.0f} ms, and 16 in turn take {many['in_turn_ms']:.0f} ms" in README
     )
     step = {s["questions"]: s for s in found["steps"] if s["tokens"] == 65536}
     assert f"16 answers over 65,536 tokens take {step[16]['together_ms']:.0f} ms a token" in README
