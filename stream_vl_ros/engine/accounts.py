@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 
 from stream_vl_ros.engine.answer import Finish
-from stream_vl_ros.engine.counters import ChunkTimes
 from stream_vl_ros.engine.memory.ledger import Evicted
 from stream_vl_ros.engine.place_times import PlaceTimes
 from stream_vl_ros.engine.runner_state import Incoming, Request, RunnerStatus, Shared
 from stream_vl_ros.engine.stream import VideoStream
-from stream_vl_ros.engine.stream_records import Offered
+from stream_vl_ros.engine.stream_records import ChunkReport, Offered
 from stream_vl_ros.errors import BusyError
 from stream_vl_ros.throttle import ThrottledLog
 
@@ -41,6 +41,7 @@ class Accounts:
         self._facts, self._jumps = self._stream_facts(), stream.jumps
         self._open: dict[Request, None] = {}  # the questions that hold a place, the oldest first
         self._place_times = PlaceTimes()
+        self._running: deque[ChunkReport] = deque()  # chunks whose time is not known yet, the oldest first
 
     # --- frames ---------------------------------------------------------------------------------------------
 
@@ -147,14 +148,21 @@ class Accounts:
 
     # --- the rest -------------------------------------------------------------------------------------------
 
-    def chunk(self, seconds: float) -> None:
-        """A chunk was encoded."""
+    def chunk(self, report: ChunkReport) -> None:
+        """A chunk was encoded, or a GPU was told to."""
         with self._shared.changed:
-            self._shared.chunks.add(seconds)
+            self._shared.chunks.count += 1
+            self._running.append(report)
+            self._time_chunks()
+
+    def _time_chunks(self) -> None:
+        while self._running and self._running[0].time.done:
+            self._shared.chunks.add(self._running.popleft().seconds)
 
     def look(self, seconds: float) -> None:
         """The standing questions were asked."""
         with self._shared.changed:
+            self._shared.watch_times.count += 1
             self._shared.watch_times.add(seconds)
 
     def problem(self, message: str) -> None:
@@ -166,15 +174,15 @@ class Accounts:
         """Counters and sizes, all of the same moment."""
         shared = self._shared
         with shared.changed:
-            c, w = shared.chunks, shared.watch_times
+            self._time_chunks()
             return RunnerStatus(
                 shared.frames.copy(),
                 shared.questions.copy(),
-                ChunkTimes(c.count, c.last, c.total),
+                replace(shared.chunks),
                 *self._facts,
                 shared.problem,
                 watches,
-                ChunkTimes(w.count, w.last, w.total),
+                replace(shared.watch_times),
                 self._jumps,
             )
 

@@ -105,17 +105,26 @@ def refusal_reason(error: Exception) -> str:
 
 @dataclass(slots=True)
 class ChunkTimes:
-    """Seconds that chunks took."""
+    """Seconds that chunks took.
+
+    Attributes:
+        count: chunks.
+        measured: of them, those whose time is known; a GPU may still be at work on the others.
+        last: seconds of the newest of those.
+        total: of all of those.
+    """
 
     count: int = 0
+    measured: int = 0
     last: float = 0.0
     total: float = 0.0
 
     @property
     def mean(self) -> float:
-        return self.total / self.count if self.count else 0.0
+        return self.total / self.measured if self.measured else 0.0
 
     def add(self, seconds: float) -> None:
-        self.count += 1
+        """One that was counted took so long."""
+        self.measured += 1
         self.last = seconds
         self.total += seconds

@@ -126,7 +126,7 @@ class Intake:
             return True
         if report is None:
             return False
-        self._accounts.chunk(report.seconds)
+        self._accounts.chunk(report)
         self._accounts.settle("encode_error")
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -27,6 +26,7 @@ from stream_vl_ros.engine.prompt import PromptPieces
 from stream_vl_ros.engine.reader import Reader, Size
 from stream_vl_ros.engine.reconfigured import ANEW, LATER, Change, Reconfigured, changes
 from stream_vl_ros.engine.sampling import FrameSampler
+from stream_vl_ros.engine.stopwatch import stopwatch
 from stream_vl_ros.engine.stream_records import ChunkReport, Offered, StreamSnapshot
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import JumpCounters
@@ -436,11 +436,12 @@ class VideoStream(Askable):
         self._sampler = new_sampler(self.config, self.model.adapter)
 
     def _encode(self, count: int) -> ChunkReport:
-        started = time.perf_counter()
+        time = stopwatch(self.model.adapter.device)
         self._make_room(count)
         length = self.cache.length
         self._read_chunk(count)
-        return ChunkReport(count, self.cache.length - length, time.perf_counter() - started)
+        time.stop()
+        return ChunkReport(count, self.cache.length - length, time)
 
     @torch.inference_mode()
     def _read_chunk(self, count: int) -> None:

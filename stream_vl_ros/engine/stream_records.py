@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stream_vl_ros.engine.frames import Frame
 from stream_vl_ros.engine.sampling import FrameSampler
 from stream_vl_ros.engine.segments import Snapshot
+from stream_vl_ros.engine.stopwatch import Stopwatch
 from stream_vl_ros.engine.stream_state import StreamState
 from stream_vl_ros.engine.time_jump import Jump
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkReport:
-    """One chunk that was encoded: frames and tokens in it, and the seconds that it took."""
+    """One chunk that was encoded.
+
+    Attributes:
+        frames: in it.
+        tokens: likewise.
+        time: that it took; on a GPU it may still be at work on it.
+    """
 
     frames: int
     tokens: int
-    seconds: float
+    time: Stopwatch = field(repr=False, compare=False)
+
+    @property
+    def seconds(self) -> float:
+        """That it took. On a GPU this waits until the chunk is done."""
+        return self.time.seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from stream_vl_ros.engine import (
 from stream_vl_ros.engine.attention import cuda_efficient_kernel, cuda_flash_kernel, math_kernel
 from stream_vl_ros.engine.batch import DecodeBatch
 from stream_vl_ros.engine.random_checkpoint import random_checkpoint
+from stream_vl_ros.engine.stopwatch import stopwatch
 from stream_vl_ros.engine.units import MIB
 
 pytestmark = [
@@ -140,3 +141,48 @@ def test_a_gpu_that_is_full_refuses_with_the_numbers_and_goes_on():
     assert "MiB free" in status.problem
     assert status.frames.balanced
     assert after.token_ids == before.token_ids
+
+
+def busy(seconds: float) -> None:
+    """Keep the GPU at work for about so long; returns at once."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    torch.cuda._sleep(10_000_000)
+    end.record()
+    end.synchronize()
+    torch.cuda._sleep(int(10_000_000 * seconds / (start.elapsed_time(end) / 1e3)))
+
+
+def test_work_takes_as_long_as_the_gpu_is_at_it():
+    busy(0.2)  # of somebody else, before
+    watch = stopwatch(torch.device("cuda"))
+    busy(0.2)
+    started = time.perf_counter()
+    watch.stop()
+    assert not watch.done and time.perf_counter() - started < 0.05
+    assert 0.15 < watch.seconds < 0.4
+    assert watch.done and time.perf_counter() - started > 0.1, "asking for it waits"
+
+
+def test_a_chunk_that_the_gpu_is_still_at_is_counted_and_not_timed_yet():
+    frames, _ = demo_clip()
+    stream = VideoStream(load_model("embedded", device="cuda"), StreamConfig(chunk_frames=4))
+    stamps = range(0, 12 * 500_000_000, 500_000_000)
+    with EngineRunner(stream) as runner:
+        for frame, stamp in zip(frames[:8], stamps, strict=False):
+            runner.push(frame, stamp)
+        runner.call(lambda _: None).result(60)
+        torch.cuda.synchronize()
+        chunks = runner.status().chunks
+        assert (chunks.count, chunks.measured) == (2, 2)
+        known = chunks.total
+        runner.call(lambda _: busy(0.3)).result(60)
+        for frame, stamp in zip(frames[8:12], list(stamps)[8:], strict=True):
+            runner.push(frame, stamp)
+        runner.call(lambda _: None).result(60)
+        chunks = runner.status().chunks
+        assert (chunks.count, chunks.measured, chunks.total) == (3, 2, known)
+        torch.cuda.synchronize()
+        chunks = runner.status().chunks
+        assert (chunks.count, chunks.measured) == (3, 3) and chunks.total == pytest.approx(known + chunks.last)
+        assert 0 < chunks.last < 0.25, "what the GPU did before is not this chunk's"
