@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import numpy as np
@@ -146,17 +147,25 @@ def test_a_gpu_that_is_full_refuses_with_the_numbers_and_goes_on():
     assert after.token_ids == before.token_ids
 
 
-def busy(seconds: float) -> None:
-    """Keep the GPU at work for about so long; returns at once."""
+@functools.cache
+def cycles_a_second() -> float:
+    """Of the GPU's clock. Waits for the GPU."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(1_000_000)
     start.record()
-    torch.cuda._sleep(10_000_000)
+    torch.cuda._sleep(100_000_000)
     end.record()
     end.synchronize()
-    torch.cuda._sleep(int(10_000_000 * seconds / (start.elapsed_time(end) / 1e3)))
+    return 100_000_000 / (start.elapsed_time(end) / 1e3)
+
+
+def busy(seconds: float) -> None:
+    """Keep the GPU at work for about so long; returns at once if `cycles_a_second` was asked for before."""
+    torch.cuda._sleep(int(seconds * cycles_a_second()))
 
 
 def test_work_takes_as_long_as_the_gpu_is_at_it():
+    cycles_a_second()
     busy(0.2)  # of somebody else, before
     watch = stopwatch(torch.device("cuda"))
     busy(0.2)
@@ -169,6 +178,7 @@ def test_work_takes_as_long_as_the_gpu_is_at_it():
 
 def test_a_chunk_that_the_gpu_is_still_at_is_counted_and_not_timed_yet():
     accounts = Accounts(Shared(), VideoStream(load_model("embedded", device="cuda")))
+    cycles_a_second()
     torch.cuda.synchronize()
     for at_work in (0.2, 0.0):
         watch = stopwatch(torch.device("cuda"))
