@@ -33,9 +33,9 @@ def test_how_long_a_report_takes_is_how_long_it_took():
     assert f"whose run on an H100 took {took['h100']:.0f} minutes" in README
 
 
-def gpu(system: str, what: str, context: int) -> np.ndarray:
+def gpu(system: str, what: str, context: int, name: str = "gpu-h100-3b.json") -> np.ndarray:
     """Values of what was measured at the context nearest to this one."""
-    some = [s for s in results("gpu-h100-3b.json")["samples"] if s["system"] == system and s["what"] == what]
+    some = [s for s in results(name)["samples"] if s["system"] == system and s["what"] == what]
     return np.array(min(some, key=lambda s: abs(s["context"] - context))["values"])
 
 
@@ -66,6 +66,35 @@ def test_the_table_of_the_gpu_is_that_of_the_bench(name, what, context, digits, 
         value = float(np.median(gpu(system, what, context)))
         cells.append(f"{value:,.{0 if system != 'engine' else digits}f}")
     assert row(name, cells).replace("|  | ", "| | ") in README
+
+
+PERFORMANCE = [
+    ("chunk at 0 / 14.4k / 28.7k / 57k tokens, ms", "chunk", (0, 14_400, 28_700, 57_400), 1),
+    ("first token of a question at 14.4k / 28.7k / 57k, ms", "first token", (14_400, 28_700, 57_400), 1),
+    ("a token at 14.4k / 28.7k / 57k, ms", "token", (14_400, 28_700, 57_400), 2),
+    ("a token of each of 16 answers, ms", "token of each of 16", (14_400, 28_700, 57_400), 2),
+    ("answer of 60 tokens, ms", "answer of 60 tokens", (14_400, 28_700, 57_400), 0),
+    ("peak memory at 14.4k / 28.7k / 57k, GB", "peak memory, GB", (14_400, 28_700, 57_400), 2),
+]
+
+
+@pytest.mark.parametrize(("title", "what", "contexts", "digits"), PERFORMANCE)
+def test_the_table_of_three_machines_is_that_of_the_bench(title, what, contexts, digits):
+    (line,) = (s for s in (ROOT / "docs/performance.md").read_text().splitlines() if s.startswith(f"| {title} |"))
+    cells = [c.strip() for c in line.strip("|").split("|")][1:]
+    columns = [
+        ("gpu-h100-3b.json", ("native", "plain streaming", "engine")),
+        ("gpu-h200-3b.json", ("engine",)),
+        ("gpu-h200-7b.json", ("native", "plain streaming", "engine")),
+    ]
+    for cell, (name, system) in zip(cells, [(n, s) for n, systems in columns for s in systems], strict=True):
+        values = [v for v in cell.replace("(rough)", "").split(" / ") if v]
+        for value, context in zip(values, contexts, strict=False):
+            if value.strip() == "-":
+                continue
+            found = float(np.median(gpu(system, what, context, name)))
+            places = len(value.strip().partition(".")[2])
+            assert places <= digits and float(value.replace(",", "")) == round(found, places), (name, system, value)
 
 
 def test_what_is_said_below_the_table_of_the_gpu():
