@@ -15,6 +15,7 @@ Key = tuple[str, str, str, float]
 SEARCHED = LOWER_MEASURES
 # Memory of a process repeats within it, and differs from one to the next.
 BY_PROCESS = {"MiB"}
+FEW_MIB = 4.0  # that allocators and threads keep or do not keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def _change(section: str, a: Point, b: Point, limits: Limits) -> Change | None:
     change, low, high = None, None, None
     if timed:
         if unit in BY_PROCESS:
+            if abs(after - before) < FEW_MIB:
+                return None
             limits = replace(limits, least=limits.least_single)
         found = difference(a.values, b.values, limits)
         if not found.beyond:

@@ -33,6 +33,7 @@ def environment(args: argparse.Namespace, device: str = "cpu") -> dict[str, Any]
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join([f"python -m {_module()}", *sys.argv[1:]]).replace("'", ""),
         "settings": {k: _plain(v) for k, v in vars(args).items()},
+        "kind": kind,
         "device": torch.cuda.get_device_name(device) if kind == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ import pytest
 from made_up import Maker, exact, made_up
 
 from stream_vl_ros.bench import compare_noise
-from stream_vl_ros.bench.compare import compare, main
+from stream_vl_ros.bench.compare import compare, main, usual_least
 from stream_vl_ros.bench.compare_better import verdict
 from stream_vl_ros.bench.compare_noise import Limits, difference
 from stream_vl_ros.bench.compare_rest import environments
@@ -106,6 +106,8 @@ def test_memory_of_a_process_needs_more_to_have_changed():
     assert changes(one(peak), one(more)) == []
     assert len(changes(one(replace(peak, unit="ms")), one(replace(more, unit="ms")))) == 1
     assert len(changes(one(peak), one(replace(peak, values=tuple(1.3 * v for v in peak.values))))) == 1
+    little = replace(peak, values=tuple(v / 10 for v in peak.values))
+    assert changes(one(little), one(replace(little, values=tuple(1.3 * v for v in little.values)))) == []
 
 
 def test_where_a_report_lies_is_no_setting():
@@ -208,6 +210,33 @@ def test_exit_status_and_console(folders, capsys):
     assert "first token" in out
     assert "worse" in out
     assert "hardware differs" not in out
+
+
+@pytest.mark.parametrize(
+    ("environment", "least"),
+    [
+        ({"kind": "cpu", "device": "of a name"}, 20.0),
+        ({"kind": "cuda", "device": "NVIDIA of 4 cores"}, 5.0),
+        ({"device": "AMD EPYC (2 cores)"}, 20.0),
+        ({"device": "NVIDIA H100 80GB HBM3"}, 5.0),
+        ({}, 5.0),
+    ],
+)
+def test_a_cpu_is_taken_to_vary_more(environment, least, folders, capsys):
+    results = made_up()
+    results.environment = environment
+    assert usual_least(results, results) == least
+    results.save(folders / "a")
+    assert main([str(folders / "a"), str(folders / "a")]) == 0
+    assert f"changed by {least:.0f}% or more" in capsys.readouterr().out
+    assert main([str(folders / "a"), str(folders / "a"), "--least", "7"]) == 0
+    assert "changed by 7% or more" in capsys.readouterr().out
+
+
+def test_one_of_two_reports_of_a_cpu_is_enough():
+    cpu, gpu = made_up(), made_up()
+    cpu.environment, gpu.environment = {"kind": "cpu"}, {"kind": "cuda"}
+    assert usual_least(cpu, gpu) == usual_least(gpu, cpu) == 20.0
 
 
 def test_json_and_the_warning_about_hardware(folders, capsys):
