@@ -9,9 +9,12 @@ import logging
 import platform
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,8 +22,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import stream_vl_ros
-from stream_vl_ros.engine import few_queries
+from stream_vl_ros.bench.native import NativeModel, user_turn
+from stream_vl_ros.demo.scene import demo_clip
+from stream_vl_ros.engine import Question, StreamConfig, VideoStream, few_queries, load_model
 from stream_vl_ros.engine.attention import cpu_kernel, math_kernel
+from stream_vl_ros.engine.loader import EMBEDDED_FOLDER
+
+QUESTIONS = ("What is visible now?", "What appeared before the green triangle?", "Where is the yellow square?")
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64", reason=f"there is no such kernel for {platform.machine()}"
@@ -221,3 +229,42 @@ def test_it_reads_nothing_behind_the_last_key() -> None:
     """There the memory ends, and reading on would end the process."""
     done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How often the kernel was used, by queries."""
+    counted: Counter[int] = Counter()
+    attend = few_queries.attend
+
+    def counting(query: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        counted[query.shape[2]] += 1
+        return attend(query, *args, **kwargs)
+
+    monkeypatch.setattr(few_queries, "attend", counting)
+    return counted
+
+
+def test_answers_about_a_long_video_are_native(calls: Counter[int]) -> None:
+    """2,300 tokens of video: the question, each step of an answer, and steps of several answers go through it."""
+    frames = np.concatenate([demo_clip()[0]] * 3)
+    stamps = [i / 2 for i in range(len(frames))]
+    loaded, native = load_model("embedded", device="cpu"), NativeModel(str(EMBEDDED_FOLDER))
+    stream = VideoStream(loaded, StreamConfig(target_fps=0))
+    stream.append(frames, stamps)
+    assert stream.cache.length > 2300
+    for question in QUESTIONS:
+        inputs = native.inputs(native.prompt([user_turn(question)]), [frames], 2.0)
+        expected = native.generate(inputs, 12, text_base="trained")
+        with stream.fork() as fork:
+            logits = fork.feed(stream.pieces.ask.tokens(loaded.tokenizer, question=question))
+        assert (logits - expected.logits).abs().max() < 3e-5
+        calls.clear()
+        assert stream.ask(question, max_new_tokens=12).token_ids == expected.token_ids
+        assert calls[2] >= 8 * (len(expected.token_ids) - 1), "a call for each layer and step"
+        assert any(n > 16 for n in calls), "the question itself"
+    calls.clear()
+    alone = [stream.ask(q, max_new_tokens=12).token_ids for q in QUESTIONS]
+    many = stream.ask_many(Question(q, max_new_tokens=12) for q in QUESTIONS)
+    assert [a.token_ids for a in many] == alone
+    assert calls[2 * len(QUESTIONS)] >= 8, "answers side by side"
