@@ -125,6 +125,8 @@ def test_those_who_were_told_before_come_first():
 def test_chunk_times():
     times = ChunkTimes()
     assert times.mean == 0
+    times.count = 3  # a GPU is still at the third
+    assert times.mean == 0
     times.add(1.0)
     times.add(2.0)
-    assert (times.count, times.last, times.total, times.mean) == (2, 2.0, 3.0, 1.5)
+    assert (times.count, times.measured, times.last, times.total, times.mean) == (3, 2, 2.0, 3.0, 1.5)

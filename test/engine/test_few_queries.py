@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 @functools.cache
 def kernels() -> dict[int, few_queries.Library]:
     """Those that this processor can run, by the floats in a register."""
-    (path,) = (p for folder in stream_vl_ros.__path__ for p in Path(folder, "engine").glob("_few_queries*.so"))
+    path = next(p for folder in stream_vl_ros.__path__ for p in Path(folder, "engine").glob("_few_queries*.so"))
     built, own = ctypes.CDLL(str(path)), few_queries.library()
     assert own is not None
     found = {own.lanes: own}
