@@ -28,7 +28,7 @@ from stream_vl_ros.engine import Question, StreamConfig, VideoStream, few_querie
 from stream_vl_ros.engine.attention import cpu_kernel, math_kernel
 from stream_vl_ros.engine.loader import EMBEDDED_FOLDER
 
-QUESTIONS = ("What is visible now?", "What appeared before the green triangle?", "Where is the yellow square?")
+QUESTIONS = ("What is visible now?", "What appeared before the green triangle?")
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64", reason=f"there is no such kernel for {platform.machine()}"
@@ -246,13 +246,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 
 
 def test_answers_about_a_long_video_are_native(calls: Counter[int]) -> None:
-    """2,300 tokens of video: the question, each step of an answer, and steps of several answers go through it."""
-    frames = np.concatenate([demo_clip()[0]] * 3)
+    """1,500 tokens of video: the question, each step of an answer, and steps of several answers go through it."""
+    frames = np.concatenate([demo_clip()[0]] * 2)
     stamps = [i / 2 for i in range(len(frames))]
     loaded, native = load_model("embedded", device="cpu"), NativeModel(str(EMBEDDED_FOLDER))
     stream = VideoStream(loaded, StreamConfig(target_fps=0))
     stream.append(frames, stamps)
-    assert stream.cache.length > 2300
+    assert stream.cache.length > 1500
     for question in QUESTIONS:
         inputs = native.inputs(native.prompt([user_turn(question)]), [frames], 2.0)
         expected = native.generate(inputs, 12, text_base="trained")
