@@ -21,6 +21,7 @@ import stream_vl_ros
 
 log = logging.getLogger(__name__)
 
+# What few_queries.c is compiled for, and what its arrays have room for.
 HEAD_DIMS = (64, 128)
 MAX_QUERIES = 64
 # With fewer PyTorch's kernel is as fast; nor is a piece of fewer worth a thread of its own.
@@ -57,7 +58,7 @@ class Library:
     start: Any | None
 
     def most_queries(self, head_dim: int) -> int:
-        """From which on PyTorch's kernel is as fast."""
+        """Beyond which the kernel has no room, or, with 8 lanes (`NARROW` in C), PyTorch's is as fast."""
         return MAX_QUERIES if self.lanes == 16 else head_dim // 8
 
     def run(self, job: _Job, threads: int) -> None:
