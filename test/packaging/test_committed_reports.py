@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stream_vl_ros.report import markdown, page, table
+from stream_vl_ros.report.chunk_sweep import best_in_words
 from stream_vl_ros.report.results import FILE, Results
 
 REPORTS = sorted(p.parent for p in (Path(__file__).parents[2] / "docs" / "reports").glob(f"*/{FILE}"))
@@ -44,3 +45,10 @@ def test_the_csv_holds_what_the_results_hold(folder, tmp_path):
 
 def test_the_log_is_the_one_in_the_results(folder):
     assert (folder / "log.txt").read_text().splitlines() == Results.load(folder).log
+
+
+def test_the_best_chunk_size_follows_from_the_measurements(folder):
+    swept = [s for s in Results.load(folder).sections if s.of("per frame")]
+    assert len(swept) == 3
+    for section in swept:
+        assert any(said.startswith(best_in_words(section)) for said in section.findings)

@@ -20,6 +20,7 @@ pytest.importorskip("stream_vl_ros.srv", reason="the package was not built: run 
 from builtin_interfaces.msg import Time  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.subscription import Subscription  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 from stream_vl_ros.action import AskStream  # noqa: E402
@@ -104,8 +105,7 @@ class Robot:
         self._reached: set[object] = set()  # clients that the present node knows
         self.statuses: list[StreamStatus] = []
         self.answers: list[Answer] = []
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(StreamStatus, "/stream_vl/status", self.statuses.append, latched)
+        self._status = self._listen_to_status()
         self.node.create_subscription(Answer, "/stream_vl/answer", self.answers.append, 100)
         self.ask_client = self.node.create_client(Ask, "/stream_vl/ask")
         self.reset_client = self.node.create_client(Trigger, "/stream_vl/reset")
@@ -113,8 +113,15 @@ class Robot:
             Image, TOPIC, QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
         )
 
+    def _listen_to_status(self) -> Subscription:
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        return self.node.create_subscription(StreamStatus, "/stream_vl/status", self.statuses.append, latched)
+
     def forget(self) -> None:
         """Begin with another node."""
+        # What the last node said at its end may not have been read yet, and would be taken for the next one's.
+        self.node.destroy_subscription(self._status)
+        self._status = self._listen_to_status()
         self.statuses.clear()
         self.answers.clear()
         self._reached.clear()
