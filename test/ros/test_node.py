@@ -166,7 +166,7 @@ def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, r
     client.kill()
     client.wait()
     robot.spin_until(
-        lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 30, "its answer comes to an end"
+        lambda: robot.statuses and robot.statuses[-1].questions_active == 0, 90, "its answer comes to an end"
     )
     assert robot.result(robot.ask("What is it?", max_new_tokens=5)).success
 
