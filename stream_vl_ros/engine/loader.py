@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from stream_vl_ros.engine import few_queries
 from stream_vl_ros.engine.adapters import ADAPTERS, ModelAdapter
 from stream_vl_ros.engine.checkpoint_trust import check_checkpoint
 from stream_vl_ros.engine.random_checkpoint import RANDOM_NAME, random_checkpoint
@@ -89,6 +90,8 @@ def load_model(source: str = EMBEDDED, *, device: str = "auto", dtype: str = "au
     _check_whole(source, model, processor.tokenizer, report)
     adapter = ADAPTERS[kind](model, processor)
     log.info("loaded %s (%s) on %s in %s", name, kind, place, str(precision).removeprefix("torch."))
+    if place.type == "cpu":  # once, while there is memory for it: it is needed when memory may have run out
+        few_queries.library()
     return LoadedModel(name, adapter, processor, processor.tokenizer, _eos_ids(model, processor.tokenizer), model)
 
 

@@ -14,9 +14,11 @@ from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.findings import same_in_words
 from stream_vl_ros.report.results import Point, Section
 from stream_vl_ros.report.sides import Clip
+from stream_vl_ros.report.words import counted
 
 # First chunks that are measured of each size: one alone says nothing.
 STARTS = 3
+SHORT = "stream, a frame short of a chunk"
 
 
 def chunks(bench: Bench) -> Section:
@@ -27,7 +29,8 @@ def chunks(bench: Bench) -> Section:
         "The first chunk of a new stream and the later ones apart; one stream of each size warms up before. Frames are "
         "encoded in pairs, as the model's temporal patches are. Memory growth is what the allocator handed out for a "
         "stream that holds the whole clip; buffers grow by half of what they hold, so that up to a third is spare, and "
-        "how much that is depends on where the last growth fell.",
+        "how much that is depends on where the last growth fell. First token: of a question that comes when no frame "
+        "waits, and of one that comes when a chunk lacks its last frame: it encodes those that wait before its answer.",
     )
     sweep(bench, section, list(bench.material.clips(max(STARTS, bench.plan.clips), bench.plan.frames)))
     section.findings.append(odd_in_words(bench, next(bench.material.clips(1, 4))))
@@ -52,8 +55,10 @@ def sweep(bench: Bench, section: Section, clips: Sequence[Clip]) -> None:
 def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
     gauge, config = bench.sides.gauge, bench.config(chunk_frames=frames)
     bench.sides.watch(clips[0].first(2 * frames), config)  # what is made once for pictures of this size
+    _first(bench, clips[0], frames)
     empty = VideoStream(bench.sides.loaded, config).cache.length
     first, later, growth, cache, tokens = [], [], [], [], 0.0
+    asked: dict[str, list[float]] = {"stream": [], SHORT: []}
     for clip in clips:
         gc.collect()
         before = gauge.allocated()
@@ -66,6 +71,8 @@ def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
         cache.append(stream.cache.memory_bytes / MIB)
         tokens = (stream.cache.length - empty) * whole_pairs(frames) / (len(clip) + len(clip) % 2)
         del stream  # before the next one is measured: what it held would be taken from what that one takes
+        for series, milliseconds in _first(bench, clip, frames).items():
+            asked[series].append(milliseconds)
     encoded = whole_pairs(frames)
     if not later:
         raise ReportError(f"clips of {len(clips[0])} frames hold no two chunks of {frames}: take longer ones")
@@ -76,7 +83,19 @@ def _size(bench: Bench, frames: int, clips: Sequence[Clip]) -> list[Point]:
         Point("stream", "memory growth", "MiB", frames, tuple(growth), timed=True),
         Point("stream", "cache memory", "MiB", frames, (max(cache),)),
         Point("stream", "cache growth", "tokens", frames, (tokens,)),
+        *(Point(s, "first token", "ms", frames, tuple(times), timed=True) for s, times in asked.items()),
     ]
+
+
+def _first(bench: Bench, clip: Clip, frames: int) -> dict[str, float]:
+    """Milliseconds to the first token of a question where no frame waits, and where as many do as can."""
+    encoded, found = whole_pairs(frames), {}
+    most = frames - 1 + encoded * ((len(clip) - frames + 1) // encoded)
+    for series, length, waiting in (("stream", len(clip) - len(clip) % 2, 0), (SHORT, most, frames - 1)):
+        stream, _ = bench.sides.watch(clip.first(length), bench.config(chunk_frames=frames), flush=not waiting)
+        assert len(stream.pending) == waiting
+        found[series] = bench.sides.answer(stream, clip.questions[0], 0, []).first
+    return found
 
 
 def whole_pairs(frames: int) -> int:
@@ -108,8 +127,8 @@ def best_in_words(section: Section) -> str:
     best, small, fitted = _best(section), min(per_frame), cost(section)
     why = ""
     if fitted is not None:
-        # A chunk cannot cost less than nothing: a negative rest of the fit is noise.
-        fixed, each = max(0.0, fitted[0]), fitted[1]
+        # A chunk cannot cost less than nothing, nor can a frame: a negative part of the fit is noise.
+        fixed, each = max(0.0, fitted[0]), max(0.0, fitted[1])
         share = 100 * fixed / (fixed + each * whole_pairs(round(small)))
         so = (
             f"the more frames share that, the cheaper each is: it is {share:.0f} % of a chunk of {small:g}"
@@ -124,8 +143,24 @@ def best_in_words(section: Section) -> str:
     return (
         f"Chunks of {best:g} frames are best here: {per_frame[best]:.2f} ms a frame{faster}; {larger}.{why} A frame "
         f"waits up to {(best - 1) / 2:.1f} s for a chunk to fill at 2 fps; a question sees waiting frames, and encodes "
-        "them then."
+        f"them then{_waiting_in_words(section, best)}."
     )
+
+
+def _waiting_in_words(section: Section, best: float) -> str:
+    """What that costs, at the best size and at the smallest."""
+    none = section.at("first token", "stream", best)
+    some = [
+        p
+        for x in sorted({min(p.x for p in section.of("per frame")), best})
+        if (p := section.at("first token", SHORT, x))
+    ]
+    if none is None or not some:
+        return ""
+    words = " and ".join(
+        f"{p.median:.1f} ms where {counted(p.x - 1, 'frames')} of a chunk of {p.x:g} wait" for p in some
+    )
+    return f": its first token comes after {words}, and after {none.median:.1f} ms where none does"
 
 
 def odd_in_words(bench: Bench, clip: Clip) -> str:
@@ -149,8 +184,8 @@ def chunk_size(bench: Bench) -> Section:
         "chunk size",
         "Chunk size, question by question",
         "frames per chunk",
-        "Whether the answers and their cost depend on how the frames were batched. Native has no chunks: it is the "
-        "dashed line.",
+        "Whether the answers and their cost depend on how the frames were batched, where none waits for its chunk when "
+        "the question comes; 'Chunk size' has the other case. Native has no chunks: it is the dashed line.",
     )
     clips = list(bench.material.clips(bench.plan.clips, bench.plan.frames))
     for frames in bench.plan.chunk_frames:

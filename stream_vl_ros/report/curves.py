@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stream_vl_ros.bench.eviction_runs import full_cache
+from stream_vl_ros.errors import ReportError
 from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.findings import first_in_words, growth_in_words, sums_in_words
 from stream_vl_ros.report.material import LONGEST
@@ -19,7 +20,8 @@ def length(bench: Bench) -> Section:
         "length",
         "Length of the video",
         "frames",
-        f"Questions at the end of videos of different lengths, by both sides.{cap} {INGEST}"
+        f"Questions at the end of videos of different lengths, by both sides.{cap} {INGEST} Memory is "
+        f"{bench.sides.gauge.means}, beyond what was held before."
         + (
             f" Beyond {LONGEST} frames, the longest that the embedded model was trained on, a clip repeats to its end "
             f"and the questions are of its last scene; {WINDOWED!r} has a budget for so many and forgets the oldest."
@@ -39,10 +41,17 @@ def length(bench: Bench) -> Section:
         section.points += natively
         alive = bool(natively)
         bench.say(f"{frames} frames: {first_in_words(section, frames)}")
+    if not section.points:
+        raise ReportError(
+            f"no side had memory enough for {min(plan.lengths)} frames with a cap of {plan.curve_cap:g} MiB; give more"
+        )
     section.findings += growth_in_words(section) + sums_in_words(section)
     if not alive:
+        given = f" with {plan.curve_cap:g} MiB for either side beyond what is held" if plan.curve_cap else ""
         ends = [max((p.x for p in section.of("first token", s)), default=0) for s in ("native", "stream")]
-        section.findings.append(f"Native inference ends at {ends[0]:g} frames here; streaming went on to {ends[1]:g}.")
+        section.findings.append(
+            f"Native inference ends at {ends[0]:g} frames here{given}; streaming went on to {ends[1]:g}."
+        )
     section.findings += _beyond_in_words(section)
     return section
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from stream_vl_ros.report.points import merged
-from stream_vl_ros.report.results import Section
+from stream_vl_ros.report.results import Point, Section
 from stream_vl_ros.report.words import counted
+
+_FAR = 1.2
 
 
 def pairs_in_words(section: Section, dtype: str) -> str:
@@ -29,10 +31,16 @@ def speed_in_words(section: Section) -> list[str]:
             ours, theirs = whole.at(measure, "stream", x), whole.at(measure, "native", x)
             if ours and theirs:
                 said.append(
-                    f"{x:g} frames, {measure}: {ours.median:.2f} ms streaming, {theirs.median:.2f} ms native "
+                    f"{x:g} frames, {measure}: {_ranged(ours)} streaming, {_ranged(theirs)} native "
                     f"({theirs.median / ours.median:.1f} times as long)."
                 )
     return said
+
+
+def _ranged(point: Point) -> str:
+    """The median, and from where to where the values go if that is far."""
+    low, high = min(point.values), max(point.values)
+    return f"{point.median:.2f} ms" + (f" ({low:.2f} to {high:.2f})" if high > _FAR * low else "")
 
 
 def first_in_words(section: Section, x: float) -> str:

@@ -50,6 +50,13 @@ class Gauge:
             return "memory of tensors on the GPU"
         return "resident memory of the process, in which a cache's spare room is not before something is written there"
 
+    @property
+    def counts(self) -> str:
+        """What a cap counts, for people."""
+        if self._cuda:
+            return "what PyTorch's allocator holds on the GPU, blocks that lie spare included"
+        return "the address space of the process"
+
     def held(self) -> int:
         """Bytes now."""
         if self._cuda:

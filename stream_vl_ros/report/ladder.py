@@ -24,6 +24,7 @@ class Outcome:
     Attributes:
         rungs: every attempt, in order.
         stream: runs of the stream, by stride, where it had memory enough.
+        taken: the most bytes that the stream took there at once under the cap, as a cap counts them.
         native: runs of native inference at the stride of the fair pair.
         fair: the first stride at which both ran.
         failures: native's, by stride.
@@ -32,6 +33,7 @@ class Outcome:
 
     rungs: list[Rung] = field(default_factory=list)
     stream: dict[int, list[Run]] = field(default_factory=dict)
+    taken: dict[int, int] = field(default_factory=dict)
     native: list[Run] = field(default_factory=list)
     fair: int = 0
     failures: dict[int, NativeOOMError] = field(default_factory=dict)
@@ -87,22 +89,27 @@ def compare(
     Raises:
         ReportError: if both ran at no stride at all.
     """
-    outcome = Outcome(cap=cap)
+    outcome, tried = Outcome(cap=cap), list(strides(ladder, len(clip)))
+    if not tried:
+        raise ReportError(
+            f"frame strides {list(ladder)}: no two of {clip.about()} are left at the smallest of them; give "
+            f"{len(clip) - 1} or less"
+        )
 
     def note(side: str, stride: int, part: Clip, ran: bool, words: str) -> None:
         outcome.rungs.append(Rung(clip.about(), side, stride, len(part), ran, words))
         say(f"{side}, stride {stride}, {len(part)} frames: {words}")
 
-    for stride in strides(ladder, len(clip)):
+    for stride in tried:
         part = clip.every(stride)
         try:
-            if cap:
-                sides.ask_stream(part, question, config, cap)
-            outcome.stream[stride] = [sides.ask_stream(part, question, config)]
+            capped = sides.ask_stream(part, question, config, cap) if cap else None
+            runs = [sides.ask_stream(part, question, config)]
         except MemoryFullError as error:
             note("stream", stride, part, False, str(error))
         else:
-            note("stream", stride, part, True, _reached(outcome.stream[stride][0]))
+            outcome.stream[stride], outcome.taken[stride] = runs, (capped or runs[0]).taken
+            note("stream", stride, part, True, _reached(runs[0]))
         try:
             if cap:
                 sides.ask_native(part, question, cap)
@@ -113,12 +120,23 @@ def compare(
             continue
         note("native", stride, part, True, _reached(native[0]))
         if stride in outcome.stream:
+            try:
+                outcome.stream[stride] += [sides.ask_stream(part, question, config) for _ in range(repeats - 1)]
+            except MemoryFullError as error:
+                del outcome.stream[stride]
+                note("stream", stride, part, False, str(error))
+                continue
             outcome.fair, outcome.native = stride, native
-            outcome.stream[stride] += [sides.ask_stream(part, question, config) for _ in range(repeats - 1)]
             return outcome
-    raise ReportError(
-        f"one side or both ran out of memory at every stride over {clip.about()}"
-        + (f" with a cap of {cap:g} MiB; give it more" if cap else "; take a smaller model or smaller pictures")
+    raise ReportError(_nowhere(outcome, tried, clip))
+
+
+def _nowhere(outcome: Outcome, tried: Sequence[int], clip: Clip) -> str:
+    ran = {"streaming": [s for s in tried if s in outcome.stream]}
+    ran["native"] = [s for s in tried if s not in outcome.failures]
+    where = ", ".join(f"{side} ran {f'at {some}' if some else 'at none'}" for side, some in ran.items())
+    return f"memory ran out for one side or both at every stride over {clip.about()}, {list(tried)}: {where}" + (
+        f", with a cap of {outcome.cap:g} MiB; give it more" if outcome.cap else "; take a smaller model or pictures"
     )
 
 
@@ -148,13 +166,13 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
     alone = [stride for stride in outcome.failures if stride in outcome.stream]
     if alone:
         first = min(alone)
-        error, run = outcome.failures[first], outcome.stream[first][0]
+        error = outcome.failures[first]
         also = "".join(f", {stride} ({frames[stride]})" for stride in sorted(alone)[1:])
         asked = f" and asked for {error.asked / MIB:.1f} MiB more" if error.asked is not None else ""
         given = f" with {outcome.cap:g} MiB for either side beyond what is held" if outcome.cap else ""
         said.append(
             f"{clip.source}: at stride {first} ({frames[first]} frames){also} only streaming ran{given}: "
-            f"at {first} its peak was {(run.peak - run.before) / MIB:.1f} MiB, native had taken "
+            f"at {first} it had taken {outcome.taken[first] / MIB:.1f} MiB at the most, native "
             f"{(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
             f"({frames[outcome.fair]} frames)."
         )

@@ -24,6 +24,7 @@ class Round:
 
     Attributes:
         whole: until all were answered.
+        ingest: until all frames were in the context: once for a stream, for native once a question.
         first: of each question, from that moment to its first token.
         token: each further token of an answer.
         grown: the most that was held at once beyond what was there before the video.
@@ -31,6 +32,7 @@ class Round:
     """
 
     whole: float = 0.0
+    ingest: float = 0.0
     first: list[float] = field(default_factory=list)
     token: list[float] = field(default_factory=list)
     grown: int = 0
@@ -71,6 +73,7 @@ def in_turn(sides: Sides, clip: Clip, asked: Sequence[Asked]) -> Round:
         run = sides.ask_native(clip, question)
         it.first.append(it.whole + run.first)
         it.whole += run.total
+        it.ingest += run.ingest
         it.token += run.token
         it.grown = max(it.grown, run.peak - run.before)
         it.right += [] if run.right is None else [run.right]
@@ -80,6 +83,7 @@ def in_turn(sides: Sides, clip: Clip, asked: Sequence[Asked]) -> Round:
 def _points(series: str, count: int, rounds: Sequence[Round]) -> list[Point]:
     made = [
         Point(series, "all answered", "ms", count, tuple(r.whole for r in rounds), timed=True),
+        Point(series, "ingest", "ms", count, tuple(r.ingest for r in rounds), timed=True),
         Point(series, "first token", "ms", count, tuple(t for r in rounds for t in r.first), timed=True),
         Point(series, "peak memory", "MiB", count, tuple(r.grown / MIB for r in rounds), timed=True),
     ]
@@ -99,17 +103,21 @@ def questions(bench: Bench) -> Section:
         "Questions at once",
         "questions at once",
         "Different questions about the same moment, asked together. Streaming answers them side by side on forks of "
-        "one cache; native answers the same ones one after the other, so that each waits for those before it. First "
-        "token: of every question, from the moment at which all were asked; token: each further one of an answer.",
+        "one cache; native answers the same ones one after the other, so that each waits for those before it. Ingest: "
+        "the time in which frames came into the context, once for streaming, once a question natively. First token: of "
+        "every question, from the moment at which all were asked; token: each further one of an answer.",
     )
     clip = next(bench.material.clips(1, plan.frames))
     n = len(clip.questions)
     # Spaces make texts of their own of questions that come again.
     asked = [Asked(q.text + " " * (i // n), q.right) for i, q in zip(range(64), clip.questions * 64, strict=False)]
     before = sides.gauge.reset()
-    stream, _ = sides.watch(clip, bench.config())
+    stream, chunks = sides.watch(clip, bench.config())
     for count in plan.questions:
+        side_by_side(sides, stream, asked[:count], before)  # what is made once for so many
         ours = [side_by_side(sides, stream, asked[:count], before) for _ in range(plan.repeats)]
+        for one in ours:
+            one.ingest = sum(chunks)
         section.points += _points("stream", count, ours)
         bench.say(f"{counted(count, 'questions')}: {section.of('all answered', 'stream')[-1].median:.1f} ms")
     del stream

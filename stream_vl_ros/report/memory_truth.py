@@ -11,6 +11,8 @@ from stream_vl_ros.report.bench import Bench
 from stream_vl_ros.report.gauge import Gauge
 from stream_vl_ros.report.results import Point, Section
 
+MEASURE = "cache_memory_mb"
+
 
 def tensor_bytes(cache: KVCache) -> int:
     """Bytes of the memory behind all tensors of a cache, each counted once however many tensors share it."""
@@ -34,8 +36,8 @@ def memory(bench: Bench) -> Section:
         "memory",
         "Memory of the cache",
         "frames",
-        "What the node reports as the memory of its cache, against the bytes behind its tensors, and against what the "
-        "allocator hands out for a cache of that size.",
+        f"{MEASURE}, what is reported as the memory of the cache (in MiB of 2^20 bytes; cache_bytes in `~/status`), "
+        "against the bytes behind its tensors, and against what the allocator hands out for a cache of that size.",
     )
     gauge = bench.sides.gauge
     per_token, worst, same = 0, 0.0, True
@@ -50,9 +52,9 @@ def memory(bench: Bench) -> Section:
         allocations = 2 * stream.cache.shape.layers
         worst = max(worst, abs(handed - said) / allocations)
         section.points += [
-            Point("reported", "cache memory", "MiB", frames, (reported / MIB,)),
-            Point("tensors", "cache memory", "MiB", frames, (tensors / MIB,)),
-            Point("allocator", "cache memory", "MiB", frames, (handed / MIB,), timed=True),
+            Point("reported", MEASURE, "MiB", frames, (reported / MIB,)),
+            Point("tensors", MEASURE, "MiB", frames, (tensors / MIB,)),
+            Point("allocator", MEASURE, "MiB", frames, (handed / MIB,), timed=True),
             Point("stream", "cache", "tokens", frames, (stream.cache.length,)),
         ]
         bench.say(f"{frames} frames: {reported} bytes reported, {tensors} in tensors, {handed} by the allocator")

@@ -11,7 +11,8 @@ from stream_vl_ros.report.sides import Run
 
 INGEST = (
     "Ingest is the time until all frames are in the context, through vision tower and language model: the chunks of a "
-    "stream, which come while the video does; natively making the inputs and the first pass, once there is a question."
+    "stream, which come while the video does; natively making the inputs and the first pass, once there is a question. "
+    "Streaming is asked when no frame waits for its chunk to fill up; 'Chunk size' has what it costs when some do."
 )
 
 

@@ -73,7 +73,8 @@ class Run:
         chunks: of it, each chunk; empty for native.
         first: from the question to its first token.
         token: each further token.
-        before, peak, after: memory.
+        before, peak, after: memory; native's after with its tensors freed, a stream's with the video in its cache.
+        taken: the most beyond `before`, as a cap counts it; see `Gauge.grown`.
         context_tokens: all that the first token of the answer is told from, the question included.
         cache_tokens, cache_bytes: what the stream's cache holds when the question comes; 0 for native.
         right: whether the answer is; None if nobody knows.
@@ -89,6 +90,7 @@ class Run:
     before: int
     peak: int
     after: int
+    taken: int
     context_tokens: int
     cache_tokens: int
     cache_bytes: int
@@ -138,7 +140,7 @@ class Sides:
         before = self.gauge.reset()
         with self.gauge.cap(cap):
             try:
-                return self._native(clip, question, before)
+                return self._native(clip, question, before, cap)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -147,7 +149,7 @@ class Sides:
         give_back()
         raise failure
 
-    def _native(self, clip: Clip, question: Asked, before: int) -> Run:
+    def _native(self, clip: Clip, question: Asked, before: int, cap: float) -> Run:
         began = time.perf_counter()
         prompt = self.native.prompt([user_turn(question.text)])
         inputs = self.native.inputs(prompt, [clip.frames], clip.fps)
@@ -163,7 +165,7 @@ class Sides:
             answer = self.native.generate(inputs, self.tokens, position_ids=positions, streamer=clock)
         finally:
             handle.remove()
-        peak = self.gauge.peak()
+        peak, taken = self.gauge.peak(), self.gauge.grown(cap)
         prompt_tokens = int(inputs["input_ids"].shape[1])
         del inputs
         # Native inference sees the frames when the question comes: making its inputs is part of the answer's time.
@@ -178,6 +180,7 @@ class Sides:
             before,
             peak,
             self.gauge.reset(),
+            taken,
             prompt_tokens,
             0,
             0,
@@ -195,8 +198,11 @@ class Sides:
         words = f"native inference {_numbers(clip, error, allocated, before, cap)}"
         return NativeOOMError(words, allocated=allocated, asked=asked_bytes(str(error)), before=before)
 
-    def watch(self, clip: Clip, config: StreamConfig) -> tuple[VideoStream, list[float]]:
-        """A stream that has seen a clip, and the milliseconds of each chunk, device included."""
+    def watch(self, clip: Clip, config: StreamConfig, *, flush: bool = True) -> tuple[VideoStream, list[float]]:
+        """A stream that has seen a clip, and the milliseconds of each chunk, device included.
+
+        Without `flush`, frames at the end that make no whole chunk go on waiting.
+        """
         stream = VideoStream(self.loaded, config)
         chunks: list[float] = []
         sync(self.device)
@@ -208,7 +214,7 @@ class Sides:
                 now = time.perf_counter()
                 chunks.append(1e3 * (now - began))
                 began = now
-        if stream.flush() is not None:
+        if flush and stream.flush() is not None:
             sync(self.device)
             chunks.append(1e3 * (time.perf_counter() - began))
         return stream, chunks
@@ -226,7 +232,7 @@ class Sides:
         with self.gauge.cap(cap):
             try:
                 stream, chunks = self.watch(clip, config or self.config())
-                return self.answer(stream, question, before, chunks)
+                return self.answer(stream, question, before, chunks, cap)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -234,8 +240,10 @@ class Sides:
         give_back()
         raise MemoryFullError(words)
 
-    def answer(self, stream: VideoStream, question: Asked, before: int, chunks: Sequence[float]) -> Run:
-        """The answer of a stream that is there already."""
+    def answer(
+        self, stream: VideoStream, question: Asked, before: int, chunks: Sequence[float], cap: float = 0.0
+    ) -> Run:
+        """The answer of a stream that is there already; `cap` is the one that holds meanwhile."""
         sync(self.device)
         began = time.perf_counter()
         generation = stream.start(Question(question.text, max_new_tokens=self.tokens))
@@ -247,7 +255,7 @@ class Sides:
             generation.step()
             times.append(1e3 * (time.perf_counter() - at))
         answer = generation.answer()
-        peak, moment = self.gauge.peak(), answer.moment
+        peak, taken, moment = self.gauge.peak(), self.gauge.grown(cap), answer.moment
         return Run(
             answer.text,
             answer.token_ids,
@@ -259,6 +267,7 @@ class Sides:
             before,
             peak,
             self.gauge.held(),
+            taken,
             context,
             moment.cache_tokens,
             moment.cache_bytes,

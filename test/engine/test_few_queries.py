@@ -179,6 +179,12 @@ def test_a_library_that_cannot_be_loaded_is_told_of(
 
 
 @pytest.mark.usefixtures("fresh")
+def test_a_model_that_is_loaded_has_it_whatever_becomes_of_memory() -> None:
+    load_model("random", device="cpu")
+    assert few_queries.library.cache_info().currsize == 1
+
+
+@pytest.mark.usefixtures("fresh")
 def test_nothing_is_said_where_it_was_not_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

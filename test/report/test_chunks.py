@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stream_vl_ros.report.chunk_sweep import STARTS, best_in_words, chunks, cost
+from stream_vl_ros.report.chunk_sweep import SHORT, STARTS, best_in_words, chunks, cost
 from stream_vl_ros.report.results import Point, Section
 
 
@@ -34,6 +34,14 @@ def test_memory_grows_by_the_cache_at_least_for_every_stream(bench, section):
         growth = section.at("memory growth", "stream", x).values
         assert len(growth) == STARTS
         assert min(growth) >= cache > 0, "also of a stream that was not the first"
+
+
+def test_a_question_that_comes_before_a_chunk_is_full_pays_for_what_waits(bench, section):
+    for x in bench.plan.chunk_frames:
+        none, some = (section.at("first token", s, x) for s in ("stream", SHORT))
+        assert len(none.values) == len(some.values) == max(STARTS, bench.plan.clips)
+        assert min(some.values) > min(none.values), "the frames that wait are encoded before the answer"
+    assert "of a chunk of 2 wait" in section.findings[0] and "where none does" in section.findings[0]
 
 
 def test_the_odd_frame_is_doubled_for_a_question_and_that_is_said(section):

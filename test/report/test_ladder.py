@@ -37,6 +37,10 @@ def test_it_always_ends_with_a_fair_pair(bench):
     assert section.at("first token", "native", frames) and section.at("first token", "stream", frames)
     assert "only streaming ran with 48 MiB for either side" in section.findings[0]
     assert f"stride {outcome.fair}" in section.findings[0]
+    assert (
+        0 < outcome.taken[1] <= 48 * MIB
+        and f"at 1 it had taken {outcome.taken[1] / MIB:.1f} MiB" in section.findings[0]
+    )
 
 
 @pytest.mark.counts
@@ -68,10 +72,18 @@ def test_where_native_never_runs_the_reason_is_said(bench):
     sides = Full(bench.sides.native, bench.sides.loaded, bench.sides.gauge, 8)
     said: list[str] = []
     with pytest.raises(
-        ReportError, match=r"at every stride over toy world, 4 frames with a cap of 5 MiB; give it more"
+        ReportError,
+        match=r"at every stride over toy world, 4 frames, \[1, 2\]: streaming ran at \[1, 2\], native ran at none, "
+        "with a cap of 5 MiB; give it more",
     ):
-        compare(sides, clip, clip.questions[0], cap=5, say=said.append)
+        compare(sides, clip, clip.questions[0], cap=5, config=bench.config(initial_capacity=64), say=said.append)
     assert sum("no room" in line for line in said) == 2, "of 4 frames and of 2"
+
+
+def test_a_clip_too_short_for_every_stride_is_told_from_memory_that_runs_out(bench):
+    clip = next(bench.material.clips(1, 8))
+    with pytest.raises(ReportError, match=r"frame strides \[8, 16\]: no two of toy world, 8 frames are left .* give 7"):
+        compare(bench.sides, clip, clip.questions[0], ladder=(8, 16))
 
 
 @pytest.mark.parametrize(

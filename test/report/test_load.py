@@ -14,10 +14,14 @@ from stream_vl_ros.report.load import eviction, in_turn, questions, side_by_side
 def test_questions_at_once_have_every_measure_on_both_sides(bench):
     section = questions(bench)
     for count in bench.plan.questions:
-        for measure in ("all answered", "first token", "token", "peak memory", "accuracy"):
+        for measure in ("all answered", "ingest", "first token", "token", "peak memory", "accuracy"):
             ours, theirs = (section.at(measure, s, count) for s in ("stream", "native"))
             assert ours and theirs and ours.unit == theirs.unit, (measure, count)
         assert len(section.at("first token", "stream", count).values) == count * bench.plan.repeats
+    few, many = min(bench.plan.questions), max(bench.plan.questions)
+    ingest = {(s, n): section.at("ingest", s, n).median for s in ("stream", "native") for n in (few, many)}
+    assert ingest["stream", few] == ingest["stream", many], "a stream reads a video once"
+    assert ingest["native", many] > 2 * ingest["native", few], "native does for each question"
     assert "one after the other" in section.text and "one after the other" in section.findings[0]
 
 

@@ -66,9 +66,10 @@ def test_the_bracket_is_said():
     best = Trial(60.2, 3, 0.5, 0, 28.5, sustained=True)
     said = in_words(Found(best, 64.0), 10, 4)
     assert said == (
-        "With 4 questions at once: 60 frames per second without backlog over 10 s (64 failed), "
+        "With 4 questions at once: 60.2 frames per second without backlog over 10 s (64.0 failed), "
         "and 28.5 answers per second meanwhile."
     )
     assert in_words(Found(None, 8.0), 10, 0) == (
-        "Without questions: no rate that was tried is without backlog; 8 failed."
+        "Without questions: no rate that was tried is without backlog; 8.0 failed."
     )
+    assert "(90.0 failed, and what is between was not confirmed)" in in_words(Found(best, 90.0), 10, 4)

@@ -9,7 +9,7 @@ from stream_vl_ros.bench.gpu_shapes import SHAPES
 from stream_vl_ros.engine.cache import KVCache
 from stream_vl_ros.engine.segments import CacheShape
 from stream_vl_ros.report.gauge import Gauge
-from stream_vl_ros.report.memory_truth import allocator_bytes, memory, tensor_bytes
+from stream_vl_ros.report.memory_truth import MEASURE, allocator_bytes, memory, tensor_bytes
 
 TOKEN = 36_864
 """Bytes of a token in Qwen2.5-VL-3B's cache: 36 layers, keys and values, 2 heads of 128 numbers of 2 bytes."""
@@ -60,5 +60,5 @@ def test_the_section_says_so(bench):
     section = memory(bench)
     assert "exactly what the tensors take" in section.findings[0]
     for frames in bench.plan.lengths:
-        reported, tensors = (section.at("cache memory", s, frames) for s in ("reported", "tensors"))
+        reported, tensors = (section.at(MEASURE, s, frames) for s in ("reported", "tensors"))
         assert reported.values == tensors.values

@@ -76,7 +76,7 @@ WORDS = (
 class Briefly(Sides):
     """Native inference that takes much, gives it back, and then fails."""
 
-    def _native(self, clip: Clip, question: Asked, before: int) -> Run:
+    def _native(self, clip: Clip, question: Asked, before: int, cap: float) -> Run:
         torch.ones(96 * MIB // 4)
         raise torch.OutOfMemoryError(WORDS)
 
