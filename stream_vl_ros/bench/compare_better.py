@@ -25,6 +25,6 @@ def verdict(measure: str, unit: str, before: float, after: float) -> Verdict:
         higher = unit in HIGHER_UNITS
     else:
         return "changed"
-    if before == after:
+    if not (before < after or after < before):  # medians that are equal, or one that is no number
         return "changed"
     return "better" if (after > before) == higher else "worse"

@@ -22,11 +22,15 @@ class Limits:
         confidence: of the interval that must not contain "no change".
         least: relative change that matters, of medians of enough values.
         least_single: relative change that matters, where there are too few values for an interval.
+        least_memory: relative change that matters of memory, however many values there are.
+        floor_mib: MiB that memory must have changed by besides.
     """
 
     confidence: float = 0.99
     least: float = 0.05
     least_single: float = 0.2
+    least_memory: float = 0.01
+    floor_mib: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stream_vl_ros.bench.compare_better import LOWER_MEASURES, Verdict, verdict
+from stream_vl_ros.bench.compare_better import LOWER_MEASURES, LOWER_UNITS, Verdict, verdict
 from stream_vl_ros.bench.compare_noise import Limits, difference
 from stream_vl_ros.report.results import Point, Results
 
@@ -13,9 +13,8 @@ TOLERANCE = 1e-9
 Key = tuple[str, str, str, float]
 # One look each at rates that a search happens to try; what it finds is compared.
 SEARCHED = LOWER_MEASURES
-# Memory of a process repeats within it, and differs from one to the next.
-BY_PROCESS = {"MiB"}
-FEW_MIB = 4.0  # that allocators and threads keep or do not keep
+# Of what is measured. It repeats within a process, so that what counts as a change is not what its values say alone.
+MEMORY = {"MiB"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +57,16 @@ class Points:
     only_after: list[Key]
 
 
-def compare_points(before: Results, after: Results, limits: Limits) -> Points:
-    """Points match by section, series, measure and place on the axis."""
+def compare_points(before: Results, after: Results, limits: Limits, alike: bool = True) -> Points:
+    """Points match by section, series, measure and place on the axis.
+
+    Args:
+        alike: whether times and memory of one are better or worse than those of the other, or only others.
+    """
     a, b = _points(before), _points(after)
     both = [k for k in a if k in b]
     timed = sum(a[k].timed or b[k].timed for k in both)
-    changes = [c for k in both if (c := _change(k[0], a[k], b[k], limits)) is not None]
+    changes = [c for k in both if (c := _change(k[0], a[k], b[k], limits, alike)) is not None]
     return Points(changes, timed, len(both) - timed, [k for k in a if k not in b], [k for k in b if k not in a])
 
 
@@ -76,16 +79,16 @@ def _points(results: Results) -> dict[Key, Point]:
     return found
 
 
-def _change(section: str, a: Point, b: Point, limits: Limits) -> Change | None:
+def _change(section: str, a: Point, b: Point, limits: Limits, alike: bool) -> Change | None:
     before, after = a.median, b.median
     timed = (a.timed or b.timed) and a.unit == b.unit and all(map(math.isfinite, (*a.values, *b.values)))
     unit = a.unit if a.unit == b.unit else f"{a.unit or 'count'}, then {b.unit or 'count'}"
     change, low, high = None, None, None
     if timed:
-        if unit in BY_PROCESS:
-            if abs(after - before) < FEW_MIB:
+        if unit in MEMORY:
+            if abs(after - before) < limits.floor_mib:
                 return None
-            limits = replace(limits, least=limits.least_single)
+            limits = replace(limits, least=limits.least_memory, least_single=limits.least_memory)
         found = difference(a.values, b.values, limits)
         if not found.beyond:
             return None
@@ -94,7 +97,8 @@ def _change(section: str, a: Point, b: Point, limits: Limits) -> Change | None:
         return None
     elif before and a.unit == b.unit:
         change = (after - before) / abs(before)
-    known = verdict(a.measure, unit, before, after) if a.unit == b.unit else "changed"
+    directed = a.unit == b.unit and (alike or not (a.timed or b.timed or unit in LOWER_UNITS))
+    known = verdict(a.measure, unit, before, after) if directed else "changed"
     return Change(section, a.series, a.measure, unit, a.x, timed, before, after, change, low, high, known)
 
 

@@ -1,4 +1,4 @@
-"""What else differs between two reports: answers, attempts, and on what they were made."""
+"""What else differs between two reports: parts, answers, attempts, and on what they were made."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_vl_ros.bench.compare_better import Verdict
-from stream_vl_ros.report.results import Results, Rung, Said
+from stream_vl_ros.report.results import Results, Rung, Said, Section
 from stream_vl_ros.report.words import OUT_OF_MEMORY, answer, mark
 
-# Times compare only where these are the same.
 HARDWARE = ("device", "threads")
+# Times and memory compare only where these are the same.
+DECISIVE = (*HARDWARE, "model", "dtype", "setting shape", "setting size", "setting tokens")
 # Settings that say where a report lies, and nothing of what was measured.
 PLACES = ("name", "out", "json")
 ABSENT = "not there"
+RAN = "ran"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Difference:
     """One thing that is not the same.
 
     Attributes:
-        what: the answer of a side, an attempt, or a part of the environment.
+        what: a part, the answer of a side, an attempt, or something of the environment.
         where: section, frames and question, as far as there are any.
     """
 
@@ -32,6 +34,16 @@ class Difference:
     before: str
     after: str
     verdict: Verdict = "changed"
+
+
+def parts(before: Results, after: Results) -> list[Difference]:
+    """Parts that stopped or started to work: that failed, or that were asked for when the report ended before them."""
+    a, b = _outcomes(before), _outcomes(after)
+    return [
+        Difference("part", name, a[name], b[name], _gained(a[name] == RAN, b[name] == RAN))
+        for name in a
+        if name in b and a[name] != b[name]
+    ]
 
 
 def answers(before: Results, after: Results) -> list[Difference]:
@@ -52,8 +64,12 @@ def answers(before: Results, after: Results) -> list[Difference]:
     return found
 
 
-def attempts(before: Results, after: Results) -> list[Difference]:
-    """Attempts that stopped or started to run, or that have another number of frames."""
+def attempts(before: Results, after: Results, alike: bool = True) -> list[Difference]:
+    """Attempts that stopped or started to run, or that have another number of frames.
+
+    Args:
+        alike: whether the memory they ran in is that of one machine and model.
+    """
     a, b = dict(_rungs(before)), dict(_rungs(after))
     found = []
     for key in [*a, *(k for k in b if k not in a)]:
@@ -62,8 +78,8 @@ def attempts(before: Results, after: Results) -> list[Difference]:
         if one is not None and other is not None:
             if (one.ran, one.frames) == (other.ran, other.frames):
                 continue
-            if one.ran != other.ran:
-                verdict = "better" if other.ran else "worse"
+            if alike:
+                verdict = _gained(one.ran, other.ran)
         where = f"{key[0]} / {key[1]}, stride {key[3]}"
         found.append(Difference(f"attempt, {key[2]}", where, _ran(one), _ran(other), verdict))
     return found
@@ -77,6 +93,27 @@ def environments(before: Results, after: Results) -> list[Difference]:
         for name in dict.fromkeys([*a, *b])
         if a.get(name, ABSENT) != b.get(name, ABSENT)
     ]
+
+
+def unlike(before: Results, after: Results) -> list[Difference]:
+    """What keeps times and memory from being compared, as far as both reports tell it: older ones have no dtype."""
+    return [d for d in environments(before, after) if d.what in DECISIVE and ABSENT not in (d.before, d.after)]
+
+
+def _outcomes(results: Results) -> dict[str, str]:
+    asked = results.environment.get("settings", {}).get("sections")
+    found = {name: ABSENT for name in asked if isinstance(name, str)} if isinstance(asked, list) else {}
+    return found | {s.name: _reason(s) if s.failed else RAN for s in results.sections}
+
+
+def _reason(section: Section) -> str:
+    return "; ".join(section.findings) or "failed"
+
+
+def _gained(before: bool, after: bool) -> Verdict:
+    if before == after:
+        return "changed"
+    return "better" if after else "worse"
 
 
 def _said(results: Results) -> Iterator[tuple[tuple[str, str, str, int], Said]]:
@@ -122,6 +159,7 @@ def _flat(results: Results) -> dict[str, str]:
     e: dict[str, Any] = results.environment
     found = {name: str(e[name]) for name in HARDWARE if name in e}
     found["model"] = results.model
+    found |= {name: str(e[name]) for name in ("dtype",) if name in e}
     found |= {name: str(version) for name, version in e.get("versions", {}).items()}
     found |= {name: str(e[name]) for name in ("python",) if name in e}
     settings = {n: value for n, value in e.get("settings", {}).items() if n not in PLACES}

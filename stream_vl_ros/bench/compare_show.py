@@ -11,8 +11,8 @@ from rich.text import Text
 
 from stream_vl_ros.bench.compare_noise import Limits
 from stream_vl_ros.bench.compare_points import Change, Key, Points
-from stream_vl_ros.bench.compare_rest import HARDWARE, Difference
-from stream_vl_ros.report.words import number, quantity, visible
+from stream_vl_ros.bench.compare_rest import Difference
+from stream_vl_ros.report.words import counted, number, quantity, visible
 
 COLOURS = {"better": "green", "worse": "bold red", "changed": "yellow"}
 
@@ -22,9 +22,15 @@ NEAR = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything that differs between two reports."""
+    """Everything that differs between two reports.
+
+    Attributes:
+        unlike: what of the environment keeps times and memory from being better or worse.
+    """
 
     environment: list[Difference]
+    unlike: list[Difference]
+    parts: list[Difference]
     points: Points
     answers: list[Difference]
     attempts: list[Difference]
@@ -33,14 +39,16 @@ class Comparison:
     @property
     def worse(self) -> int:
         """How many things got worse."""
-        verdicts = [c.verdict for c in self.points.changes] + [d.verdict for d in (*self.answers, *self.attempts)]
+        others = (*self.parts, *self.answers, *self.attempts)
+        verdicts = [c.verdict for c in self.points.changes] + [d.verdict for d in others]
         return verdicts.count("worse")
 
 
 def show(console: Console, found: Comparison) -> None:
     """What to beware of first, then the tables, then the count."""
-    _environment(console, found.environment)
-    _changes(console, "Times and rates", [c for c in found.points.changes if c.timed])
+    _environment(console, found)
+    _differences(console, "Parts", found.parts)
+    _changes(console, "Times, rates and memory", [c for c in found.points.changes if c.timed])
     _changes(console, "Counts, sizes and accuracy", [c for c in found.points.changes if not c.timed])
     _differences(console, "Answers", found.answers)
     _differences(console, "Attempts", found.attempts)
@@ -49,12 +57,17 @@ def show(console: Console, found: Comparison) -> None:
     _count(console, found)
 
 
-def _environment(console: Console, differences: Sequence[Difference]) -> None:
-    if any(d.what in HARDWARE for d in differences):
-        console.print("The hardware differs: times of one do not compare with times of the other.", style="bold red")
-    elif differences:
+def _environment(console: Console, found: Comparison) -> None:
+    if found.unlike:
+        names = ", ".join(d.what for d in found.unlike)
+        console.print(
+            f"The reports differ in {names}: times and memory changed, and are neither better nor worse.",
+            style="bold red",
+            highlight=False,
+        )
+    elif found.environment:
         console.print("The reports were not made alike: what changed may be due to that.", style="yellow")
-    _differences(console, "Made with", differences)
+    _differences(console, "Made with", found.environment)
 
 
 def _differences(console: Console, title: str, differences: Sequence[Difference]) -> None:
@@ -109,9 +122,10 @@ def _count(console: Console, found: Comparison) -> None:
     timed = sum(c.timed for c in p.changes)
     exact = len(p.changes) - timed
     console.print(
-        f"{timed} of {p.timed} times and rates changed by {limits.least:.0%} or more with {limits.confidence:.0%} "
-        f"confidence each ({limits.least_single:.0%} where values are few); {exact} of {p.exact} counts, sizes and "
-        f"accuracies differ; {len(found.answers)} answers and {len(found.attempts)} attempts differ; "
-        f"{found.worse} got worse.",
+        f"{timed} of {p.timed} times, rates and memory changed by {limits.least:.0%} or more with "
+        f"{limits.confidence:.0%} confidence each ({limits.least_single:.0%} where values are few; memory by "
+        f"{limits.least_memory:.0%} and {limits.floor_mib:g} MiB); {exact} of {p.exact} counts, sizes and accuracies "
+        f"differ; {len(found.answers)} answers and {len(found.attempts)} attempts differ; "
+        f"{counted(len(found.parts), 'parts')} stopped or started to work; {found.worse} got worse.",
         highlight=False,
     )
