@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from stream_vl_ros.errors import ReportError
+from stream_vl_ros.report.from_json import WrongError, made
 
 FILE = "results.json"
 VERSION = 1
+_GIVE = f"give the folder that `python -m stream_vl_ros.report` wrote, or the {FILE} in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,71 +177,20 @@ class Results:
             return _results(record)
         except OSError as error:
             raise ReportError(f"{file} cannot be read: {error.strerror}; {_GIVE}") from error
-        except _WrongError as error:
+        except WrongError as error:
             raise ReportError(f"{file} is not the results of a report: {error}; {_GIVE}") from error
         except (ValueError, RecursionError) as error:
             raise ReportError(f"{file} is not the results of a report: it is no JSON ({error}); {_GIVE}") from error
 
 
-_GIVE = f"give the folder that `python -m stream_vl_ros.report` wrote, or the {FILE} in it"
-_JSON: dict[type, str] = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    dict: "an object",
-    list: "a list",
-    type(None): "null",
-}
-_SHOWN = 40  # characters of what is wrong
-_hints = functools.cache(get_type_hints)
-
-
-class _WrongError(Exception):
-    """What is wrong in the JSON, and where."""
-
-
 def _results(record: Any) -> Results:
     if isinstance(record, dict) and "version" not in record:
-        raise _WrongError("version is missing")
-    results: Results = _made(Results, record, "")
+        raise WrongError("version is missing")
+    results: Results = made(Results, record, "")
     for name in ("settings", "versions"):
-        _made(dict, results.environment.get(name, {}), f"environment.{name}")
+        made(dict, results.environment.get(name, {}), f"environment.{name}")
     for i, section in enumerate(results.sections):
         for j, point in enumerate(section.points):
             if not point.values:
-                raise _WrongError(f"sections[{i}].points[{j}].values is empty")
+                raise WrongError(f"sections[{i}].points[{j}].values is empty")
     return results
-
-
-def _made(kind: Any, value: Any, where: str) -> Any:
-    """A value of this kind from what `asdict` and JSON made of it; fields without a default must be there."""
-    if is_dataclass(kind):
-        return _object(kind, value, where)
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if origin in (list, tuple):
-        _check((list,), value, where)
-        return origin(_made(inner[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    _check(inner if origin is UnionType else (origin,), value, where)
-    return value
-
-
-def _object(kind: Any, value: Any, where: str) -> Any:
-    _check((dict,), value, where)
-    hints, found = _hints(kind), {}
-    for f in fields(kind):
-        inside = f"{where}.{f.name}" if where else f.name
-        if f.name in value:
-            found[f.name] = _made(hints[f.name], value[f.name], inside)
-        elif f.default is MISSING:
-            raise _WrongError(f"{inside} is missing")
-    return kind(**found)
-
-
-def _check(kinds: tuple[type, ...], value: Any, where: str) -> None:
-    # JSON does not tell 1.0 from 1; what no float can hold cannot be compared.
-    whole = float in kinds and type(value) is int and abs(value) <= sys.float_info.max
-    if type(value) not in kinds and not whole:
-        text = json.dumps(value)
-        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-        raise _WrongError(f"{where or 'it'} is {shown}, not {' or '.join(_JSON[kind] for kind in kinds)}")
