@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stream_vl_ros.report import plots, results, table
 from stream_vl_ros.report.earlier import Run
 from stream_vl_ros.report.results import Results, Section
 from stream_vl_ros.report.tables import Table, facts, ladder, medians
-from stream_vl_ros.report.words import RANGES, answer, mark, slugs, visible
+from stream_vl_ros.report.words import RANGES, answer, mark, visible
 
 FILE = "report.md"
 TITLE = "Stream against native"
@@ -37,7 +37,7 @@ def grid(some: Table) -> Iterator[str]:
 
 
 def _lines(report: Results, earlier: Sequence[Run]) -> Iterator[str]:
-    names = slugs(s.name for s in report.sections)
+    files = plots.files(report)
     yield f"# {TITLE}"
     yield ""
     yield from grid(Table(["", ""], [[name, value] for name, value in facts(report)]))
@@ -49,7 +49,7 @@ def _lines(report: Results, earlier: Sequence[Run]) -> Iterator[str]:
     yield from (f"- {escape(f)}" for s in report.sections for f in s.findings)
     yield ""
     for section in report.sections:
-        yield from _section(section, names[section.name])
+        yield from _section(section, files[section.name])
     if earlier:
         yield "## Other runs"
         yield ""
@@ -64,7 +64,7 @@ def _lines(report: Results, earlier: Sequence[Run]) -> Iterator[str]:
     yield from (f"    {line}" for entry in report.log for line in visible(entry).split("\n"))
 
 
-def _section(section: Section, slug: str) -> Iterator[str]:
+def _section(section: Section, files: Mapping[str, str]) -> Iterator[str]:
     yield f"## {escape(section.title)}"
     yield ""
     yield escape(section.text)
@@ -73,7 +73,7 @@ def _section(section: Section, slug: str) -> Iterator[str]:
         yield from (f"- {escape(f)}" for f in section.findings)
         yield ""
     if section.points:
-        yield f"![{escape(section.title)}]({plots.FOLDER}/{slug}.svg)"
+        yield from (f"![{escape(plots.about(section, m))}]({file})" for m, file in files.items())
         yield ""
         if any(len(p.values) > 1 for p in section.points):
             yield RANGES

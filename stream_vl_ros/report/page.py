@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape as _escape
 
-from stream_vl_ros.report import markdown, results, svg, table
+from stream_vl_ros.report import markdown, plots, results, svg, table
 from stream_vl_ros.report.earlier import Run
 from stream_vl_ros.report.page_style import STYLE
 from stream_vl_ros.report.results import Results, Said, Section
@@ -13,13 +13,14 @@ from stream_vl_ros.report.tables import Table, facts, ladder, medians
 from stream_vl_ros.report.words import RANGES, answer, mark, slugs, visible
 
 FILE = "index.html"
+Drawn = Mapping[str, Mapping[str, str]]
 
 
-def page(report: Results, drawn: Mapping[str, str], earlier: Sequence[Run] = ()) -> str:
+def page(report: Results, drawn: Drawn, earlier: Sequence[Run] = ()) -> str:
     """The whole file.
 
     Args:
-        drawn: SVG by the name of its section, as `plots.write` returns it.
+        drawn: SVG by the name of its section and its measure, as `plots.write` returns it.
     """
     return "\n".join(_lines(report, drawn, earlier)) + "\n"
 
@@ -29,19 +30,21 @@ def escape(text: str) -> str:
     return _escape(visible(text))
 
 
-def grid(some: Table) -> Iterator[str]:
-    """A table that scrolls by itself where the window is narrow."""
-    yield '<div class="scroll"><table><thead><tr>'
+def grid(some: Table, *, stacked: bool = False) -> Iterator[str]:
+    """A table that where the window is narrow scrolls by itself, or `stacked` has every row as lines of text."""
+    kind = ' class="stacked"' if stacked else ""
+    heads = [f' data-head="{escape(head)}"' if stacked and head else "" for head in some.head]
+    yield f'<div class="scroll"><table{kind}><thead><tr>'
     yield "".join(f"<th{_align(i, some)}>{escape(cell)}</th>" for i, cell in enumerate(some.head))
     yield "</tr></thead><tbody>"
     for i, row in enumerate(some.rows):
-        cells = "".join(f"<td{_align(j, some)}>{escape(cell)}</td>" for j, cell in enumerate(row))
+        cells = "".join(f"<td{heads[j]}{_align(j, some)}>{escape(cell)}</td>" for j, cell in enumerate(row))
         failed = ' class="failed"' if i in some.failed else ""
         yield f"<tr{failed}>{cells}</tr>"
     yield "</tbody></table></div>"
 
 
-def _lines(report: Results, drawn: Mapping[str, str], earlier: Sequence[Run]) -> Iterator[str]:
+def _lines(report: Results, drawn: Drawn, earlier: Sequence[Run]) -> Iterator[str]:
     names = slugs(s.name for s in report.sections)
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -57,7 +60,7 @@ def _lines(report: Results, drawn: Mapping[str, str], earlier: Sequence[Run]) ->
     yield from _summary(report, names)
     yield from _contents(report, names, earlier)
     for section in report.sections:
-        yield from _section(section, names[section.name], drawn.get(section.name))
+        yield from _section(section, names[section.name], drawn.get(section.name, {}))
     yield from _earlier(earlier)
     yield '<section id="log"><h2>Log</h2><details><summary>what the console showed, '
     yield f"{len(report.log):,} lines</summary><pre>{escape(chr(10).join(report.log))}</pre></details></section>"
@@ -82,13 +85,16 @@ def _contents(report: Results, names: Mapping[str, str], earlier: Sequence[Run])
     yield '<li><a href="#log">Log</a></li></ol></nav>'
 
 
-def _section(section: Section, slug: str, drawn: str | None) -> Iterator[str]:
+def _section(section: Section, slug: str, drawn: Mapping[str, str]) -> Iterator[str]:
     yield f'<section id="{slug}"><h2>{escape(section.title)}</h2>'
     yield f"<p>{escape(section.text)}</p>"
     if section.findings:
         yield '<ul class="found">' + "".join(f"<li>{escape(f)}</li>" for f in section.findings) + "</ul>"
-    if drawn is not None:
-        yield f'<div class="scroll plot">{svg.inline(drawn, slug, visible(section.title))}</div>'
+    if drawn:
+        yield '<div class="plots">'
+        for measure, part in slugs(drawn).items():
+            yield svg.inline(drawn[measure], f"{slug}--{part}", plots.about(section, measure))
+        yield "</div>"
         if any(len(p.values) > 1 for p in section.points):
             yield f'<p class="caption">{RANGES}</p>'
     if section.points:
@@ -101,7 +107,7 @@ def _section(section: Section, slug: str, drawn: str | None) -> Iterator[str]:
             yield from _said(said)
     if section.rungs:
         yield "<h3>Attempts</h3>"
-        yield from grid(ladder(section))
+        yield from grid(ladder(section), stacked=True)
     yield "</section>"
 
 

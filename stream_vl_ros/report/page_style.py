@@ -27,8 +27,10 @@ nav { margin-top: 1.5rem; }
 nav h2 { font-size: 1rem; }
 nav ol { margin: 0; padding-left: 1.4rem; columns: 18rem; font-size: .9rem; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
-.plot svg { display: block; width: 100%; min-width: 40rem; height: auto; }
-.plot svg * { stroke-linejoin: round; stroke-linecap: butt; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1rem;
+  margin: .8rem 0; }
+.plots svg { display: block; width: 100%; height: auto; }
+.plots svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .caption { margin: 0 0 .6rem; color: var(--soft); font-size: .8rem; }
 summary { cursor: pointer; color: var(--soft); font-size: .9rem; }
 table { border-collapse: collapse; font-size: .85rem; }
@@ -50,8 +52,15 @@ th { color: var(--soft); font-weight: 600; }
 .differs::before { content: "\\2260 "; }
 .none { color: var(--soft); }
 @media (max-width: 34rem) { .said { grid-template-columns: minmax(0, 1fr); } dl { grid-template-columns: 1fr; }
-  dd { margin-bottom: .3rem; } }
+  dd { margin-bottom: .3rem; }
+  .stacked thead { display: none; }
+  .stacked tr { display: flex; flex-wrap: wrap; gap: 0 .8rem; padding: .4rem .6rem;
+    border-bottom: 1px solid var(--line); }
+  .stacked td { padding: 0; border: 0; }
+  .stacked td::before { content: attr(data-head) " "; color: var(--soft); font-weight: 400; }
+  .stacked td:last-child { flex: 1 1 100%; min-width: 0; overflow-wrap: anywhere; }
+  .stacked .failed { background: var(--failed); } }
 @media print { :root { --paper: #fff; --ink: #000; } body { max-width: none; padding: 0; font-size: 11px; }
-  .scroll { overflow: visible; } .plot svg { min-width: 0; }
-  .plot, .said, tr { break-inside: avoid; } nav { display: none; } }
+  .scroll { overflow: visible; }
+  .plots svg, .said, tr { break-inside: avoid; } nav { display: none; } }
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from stream_vl_ros.report import labels
 from stream_vl_ros.report.colours import Look
-from stream_vl_ros.report.results import Point, Section
+from stream_vl_ros.report.results import Point, Rung, Section
 from stream_vl_ros.report.svg import BACKGROUND, INK, LINE
 from stream_vl_ros.report.words import number, quantity, visible
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 # From the smallest to the largest median: beyond this a linear axis hides the small ones.
 LOG_Y = 30.0
 LOG_X = 12.0
+# From the largest median to the largest value: beyond this a band is cut off, as the medians' lines would lie flat.
+FAR_OFF = 10.0
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "stream_vl_ros",
@@ -58,7 +62,7 @@ def curves(axes: Axes, section: Section, measure: str, series: dict[str, Look]) 
     points = section.of(measure)
     unit = points[0].unit or "number"
     last = max(p.x for p in points)
-    ends: list[tuple[float, float, str]] = []
+    notes: list[labels.Note] = []
     for i, name in enumerate(dict.fromkeys(p.series for p in points)):
         some, look = section.of(measure, name), series[name]
         x, y = [p.x for p in some], [p.median for p in some]
@@ -74,18 +78,19 @@ def curves(axes: Axes, section: Section, measure: str, series: dict[str, Look]) 
             if not any(r.side == name and not r.ran for r in section.rungs):
                 axes.axhline(y[0], **{**style, "ls": "--", "lw": 1.2})
         axes.plot(x, y, marker=look.marker, **style)
-        failed = [r.frames for r in section.rungs if r.side == name and not r.ran]
+        failed = [r for r in section.rungs if r.side == name and not r.ran]
         if failed and x[-1] < last:
             axes.plot(x[-1:], y[-1:], "X", color=look.colour, ms=9, mec=BACKGROUND, mew=0.8, zorder=4)
-            ends.append((x[-1], y[-1], _end(section.axis, x[-1], failed)))
+            notes.append((x[-1], y[-1], _end(section.axis, x[-1], failed)))
     _x_axis(axes, sorted({p.x for p in points}), section.axis)
     _y_axis(axes, points, unit)
-    for x_end, y_end, words in ends:
-        right = axes.transLimits.transform(axes.transScale.transform((x_end, y_end)))[0] > 0.55
-        side, offset = ("right", (-8, 3)) if right else ("left", (8, 3))
-        axes.annotate(words, (x_end, y_end), offset, textcoords="offset points", fontsize=8, ha=side)
     axes.set_title(visible(measure))
     axes.grid(lw=0.7)
+    top = axes.get_ylim()[1]
+    beyond = max(points, key=lambda p: max(p.values))
+    if max(beyond.values) > top:
+        notes.append((beyond.x, top, f"bands go on to {number(max(beyond.values))} {visible(beyond.unit)}"))
+    labels.place(axes, notes)
 
 
 def bars(axes: Axes, section: Section, measure: str, series: dict[str, Look]) -> None:
@@ -121,11 +126,15 @@ def bars(axes: Axes, section: Section, measure: str, series: dict[str, Look]) ->
     axes.grid(axis="x", lw=0.7)
 
 
-def _end(axis: str, x: float, failed: Sequence[int]) -> str:
-    beyond = [f for f in failed if f > x]
+def _end(axis: str, x: float, failed: Sequence[Rung]) -> str:
+    words = "out of memory"
+    beyond = [r for r in failed if r.frames > x]
     if axis.split(",")[0].strip() == "frames" and beyond:
-        return f"out of memory at {number(min(beyond))} frames"
-    return "out of memory"
+        first = min(beyond, key=lambda r: r.frames)
+        words += f" at {number(first.frames)} frames"
+        failed = [first]
+    cap = re.search(r"with a cap of ([\d.e+]+) MiB", failed[0].words)
+    return f"{words}\nwith a cap of {number(float(cap[1]))} MiB" if cap else words
 
 
 def _x_axis(axes: Axes, places: Sequence[float], label: str) -> None:
@@ -156,6 +165,8 @@ def _y_axis(axes: Axes, points: Sequence[Point], unit: str) -> None:
         axes.set_ylim(0, 104)
     else:
         top = max(v for p in points for v in p.values)
+        if 0 < FAR_OFF * largest < top:
+            top = 2.0 * largest
         bottom = min(v for p in points for v in p.values)
         axes.set_ylim(1.1 * min(0.0, bottom), 1.12 * top if top > 0 else 1.0)
     axes.yaxis.set_major_formatter(FuncFormatter(_tick))

@@ -1,4 +1,4 @@
-"""Every section that has points, as one figure of small panels."""
+"""Every measure of every section as a panel of its own, for wide and narrow windows alike."""
 
 from __future__ import annotations
 
@@ -17,30 +17,43 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "plots"
-COLUMNS = 2
-WIDTH, CURVE, BARS, LEGEND = 9.0, 2.75, 0.55, 0.4  # inches; BARS is for the axis and each bar adds BAR
+WIDTH, CURVE, BARS, LEGEND = 4.0, 2.6, 0.75, 0.2  # inches; BARS is for the axis and each bar adds BAR
 BAR = 0.27
+LETTERS, BEFORE = 57, 6  # that fit side by side in a legend; what is drawn before a name takes as much as so many
+
+Drawn = dict[str, dict[str, str]]
 
 
-def write(results: Results, folder: Path) -> dict[str, str]:
-    """Draw `plots/<section>.svg` for every section with points.
+def write(results: Results, folder: Path) -> Drawn:
+    """Draw `plots/<section>/<measure>.svg`, the files that `files` names.
 
     Returns:
-        The text of each SVG file by the name of its section.
+        The text of each SVG file, by the name of its section and its measure.
 
     Raises:
         ReportError: if matplotlib is not installed.
     """
-    (folder / FOLDER).mkdir(exist_ok=True)
-    names = slugs(s.name for s in results.sections)
-    drawn = dict(draw(results))
-    for section, text in drawn.items():
-        (folder / FOLDER / f"{names[section]}.svg").write_text(text, encoding="utf-8")
+    named = files(results)
+    drawn: Drawn = {}
+    for section, measure, text in draw(results):
+        file = folder / named[section][measure]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        drawn.setdefault(section, {})[measure] = text
     return drawn
 
 
-def draw(results: Results) -> Iterator[tuple[str, str]]:
-    """The name of each section with points, and its figure as SVG; the same points give the same bytes."""
+def files(results: Results) -> Drawn:
+    """Every panel's file, relative to the folder of the report, in the order in which they are shown."""
+    names = slugs(s.name for s in results.sections)
+    return {
+        s.name: {m: f"{FOLDER}/{names[s.name]}/{slug}.svg" for m, slug in slugs(panels.order(s)).items()}
+        for s in results.sections
+    }
+
+
+def draw(results: Results) -> Iterator[tuple[str, str, str]]:
+    """Section, measure and SVG of every panel; the same points give the same bytes."""
     try:
         import matplotlib
     except ImportError as error:
@@ -48,43 +61,58 @@ def draw(results: Results) -> Iterator[tuple[str, str]]:
     series = looks(p.series for s in results.sections for p in s.points)
     with matplotlib.rc_context(fname=None, rc=panels.STYLE):
         for section in results.sections:
-            if section.points:
+            for measure in panels.order(section):
                 file = io.StringIO()
-                _figure(section, series).savefig(file, format="svg", metadata=dict.fromkeys(svg.METADATA))
-                yield section.name, svg.tidy(file.getvalue(), visible(section.title))
+                figure = _figure(section, measure, series)
+                figure.savefig(file, format="svg", metadata=dict.fromkeys(svg.METADATA))
+                yield section.name, measure, svg.tidy(file.getvalue(), about(section, measure))
 
 
-def _figure(section: Section, series: dict[str, Look]) -> Figure:
+def about(section: Section, measure: str) -> str:
+    """What a panel shows, for those who cannot see it."""
+    return visible(f"{section.title}: {measure}")
+
+
+def _figure(section: Section, measure: str, series: dict[str, Look]) -> Figure:
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-    measures = panels.order(section)
-    flat = [m for m in measures if panels.is_bars(section, m)]
-    rows = [*_rows(measures[: len(measures) - len(flat)]), *_rows(flat)]
-    heights = [max(_height(section, m) for m in row) for row in rows]
-    shown = list(dict.fromkeys(p.series for p in section.points))
-    legend = len(shown) > 1 and len(flat) < len(measures)
-    figure = Figure(figsize=(WIDTH, sum(heights) + legend * LEGEND), layout="constrained")
-    grid = figure.add_gridspec(len(rows), COLUMNS, height_ratios=heights)
-    for i, row in enumerate(rows):
-        for j, measure in enumerate(row):
-            axes = figure.add_subplot(grid[i, j])
-            draw_panel = panels.bars if panels.is_bars(section, measure) else panels.curves
-            draw_panel(axes, section, measure, series)
+    shown = list(dict.fromkeys(p.series for p in section.of(measure)))
+    if panels.is_bars(section, measure):
+        figure = Figure(figsize=(WIDTH, BARS + BAR * len(shown)), layout="constrained")
+        panels.bars(figure.add_subplot(), section, measure, series)
+        return figure
+    columns = _columns(shown)
+    legend = len({p.series for p in section.points}) > 1
+    figure = Figure(figsize=(WIDTH, CURVE + legend * LEGEND * -(-len(shown) // columns)), layout="constrained")
     if legend:
-        handles = [
-            Line2D([], [], color=series[s].colour, marker=series[s].marker, ls=series[s].line, label=visible(s))
-            for s in shown
-        ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(shown)), frameon=False)
+        _legend(figure, shown, series, columns)
+    panels.curves(figure.add_subplot(), section, measure, series)
     return figure
 
 
-def _rows(measures: list[str]) -> list[list[str]]:
-    return [measures[i : i + COLUMNS] for i in range(0, len(measures), COLUMNS)]
+def _legend(figure: Figure, shown: list[str], series: dict[str, Look], columns: int) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=series[s].colour, marker=series[s].marker, ls=series[s].line, label=visible(s))
+        for s in shown
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        handlelength=1.6,
+        columnspacing=1.0,
+    )
 
 
-def _height(section: Section, measure: str) -> float:
-    if not panels.is_bars(section, measure):
-        return CURVE
-    return BARS + BAR * len({p.series for p in section.of(measure)})
+def _columns(shown: list[str]) -> int:
+    """How many names of a legend fit side by side."""
+    for columns in range(len(shown), 1, -1):
+        rows = -(-len(shown) // columns)
+        widest = [max(map(len, shown[i : i + rows])) for i in range(0, len(shown), rows)]
+        if sum(widest) + BEFORE * len(widest) <= LETTERS:
+            return len(widest)
+    return 1

@@ -8,6 +8,9 @@ from xml.sax.saxutils import escape, quoteattr
 # No series may have these: inside a page they follow its theme.
 INK, BACKGROUND, LINE = "#1d2023", "#fefefe", "#dcdde0"
 METADATA = ("Creator", "Date", "Format", "Type")
+# Groups of this id are read in front of whatever they lie on.
+HALO = "halo"
+_BEHIND = f"stroke: {BACKGROUND}; stroke-width: 3; stroke-linejoin: round; paint-order: stroke"
 FONT = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
 
 
@@ -16,6 +19,7 @@ def tidy(text: str, title: str) -> str:
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>|<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda m: re.sub(r"\d+\.\d{3,}", _hundredth, m[0]), text)
     text = text.replace("font-family: 'DejaVu Sans'; ", "").replace("'DejaVu Sans'", "sans-serif")
+    text = text.replace(f'<g id="{HALO}"', f'<g style="{_BEHIND}"')
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r"\s*\n\s*", "\n", text).strip()
     head = text.index(">")

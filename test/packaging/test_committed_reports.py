@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_vl_ros.report import markdown, page, table
+from stream_vl_ros.report import markdown, page, plots, table
 from stream_vl_ros.report.chunk_sweep import best_in_words
 from stream_vl_ros.report.results import FILE, Results
 
@@ -30,12 +30,18 @@ def test_the_markdown_says_what_the_results_say(folder):
 def test_the_page_says_what_the_results_say(folder):
     """But for its plots, which another release of matplotlib may draw in other words."""
     results = Results.load(folder)
-    made = page.page(results, dict.fromkeys((s.name for s in results.sections if s.points), "<svg></svg>\n"))
+    drawn = {name: dict.fromkeys(files, "<svg></svg>\n") for name, files in plots.files(results).items()}
+    made = page.page(results, drawn)
     assert without_plots(made) == without_plots((folder / page.FILE).read_text())
 
 
 def without_plots(text: str) -> str:
     return re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
+
+
+def test_every_plot_is_there_and_no_other(folder):
+    named = {file for files in plots.files(Results.load(folder)).values() for file in files.values()}
+    assert {p.relative_to(folder).as_posix() for p in (folder / plots.FOLDER).rglob("*") if p.is_file()} == named
 
 
 def test_the_csv_holds_what_the_results_hold(folder, tmp_path):
