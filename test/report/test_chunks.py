@@ -9,6 +9,9 @@ import pytest
 from stream_vl_ros.report.chunk_sweep import SHORT, STARTS, best_in_words, chunks, cost
 from stream_vl_ros.report.results import Point, Section
 
+# One measurement for all, and it counts memory.
+pytestmark = pytest.mark.counts
+
 
 @pytest.fixture(scope="module")
 def section(bench):
@@ -27,7 +30,6 @@ def test_a_chunk_of_three_encodes_a_pair_and_the_first_is_told_apart(bench, sect
     assert "are best here" in section.findings[0] and "first chunk of the process" in section.findings[2]
 
 
-@pytest.mark.counts
 def test_memory_grows_by_the_cache_at_least_for_every_stream(bench, section):
     for x in bench.plan.chunk_frames:
         cache = section.at("cache memory", "stream", x).values[0]
