@@ -106,7 +106,7 @@ def _make(args: Namespace) -> int:
                     if not isinstance(error, StreamVLError) and not is_out_of_memory(error):
                         raise
                     failed += 1
-                    section = Section(name, name, "", "", [f"This part failed: {error}"])
+                    section = Section(name, name, "", "", [f"This part failed: {error}"], failed=True)
                 results.sections.append(section)
                 for finding in section.findings:
                     journal.say(f"=> {finding}")

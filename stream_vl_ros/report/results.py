@@ -91,6 +91,7 @@ class Section:
         axis: what `x` of the points is, with its unit.
         text: how it was measured, in a sentence or two.
         findings: what came out, in sentences with numbers.
+        failed: whether it ended in an error, which is its finding; reports from before this was kept do not say so.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Section:
     points: list[Point] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     rungs: list[Rung] = field(default_factory=list)
+    failed: bool = False
 
     def of(self, measure: str, series: str | None = None) -> list[Point]:
         """Points of a measure, in the order of the axis."""
@@ -180,6 +182,7 @@ class Results:
                     [Point(**{**p, "values": tuple(p["values"])}) for p in s["points"]],
                     [_said(a) for a in s["said"]],
                     [Rung(**r) for r in s["rungs"]],
+                    bool(s.get("failed", False)),
                 )
                 for s in record["sections"]
             ]

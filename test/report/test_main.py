@@ -90,7 +90,8 @@ def test_a_part_that_fails_leaves_the_others(tmp_path, monkeypatch):
     assert main([*args, "--name", "one"]) == 2
     results = Results.load(tmp_path / "runs" / "one")
     assert results.section("ladder").findings[0].startswith("This part failed: CUDA out of memory")
-    assert results.section("memory").points
+    assert results.section("ladder").failed
+    assert results.section("memory").points and not results.section("memory").failed
     assert "This part failed" in (tmp_path / "runs" / "one" / "report.md").read_text()
 
 

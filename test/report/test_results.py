@@ -28,6 +28,22 @@ def test_answers_of_reports_from_before_their_tokens_were_kept_can_be_read(tmp_p
     assert all(s.stream_ids == s.native_ids == () for s in Results.load(tmp_path).section("pair").said)
 
 
+def test_a_section_that_failed_stays_one(tmp_path):
+    results = made_up()
+    results.sections[1].failed = True
+    results.save(tmp_path)
+    assert [s.failed for s in Results.load(tmp_path).sections] == [False, True, False, False, False]
+
+
+def test_sections_of_reports_from_before_failures_were_kept_can_be_read(tmp_path):
+    made_up().save(tmp_path)
+    record = json.loads((tmp_path / FILE).read_text())
+    for section in record["sections"]:
+        del section["failed"]
+    (tmp_path / FILE).write_text(json.dumps(record))
+    assert not any(s.failed for s in Results.load(tmp_path).sections)
+
+
 def test_points_come_in_the_order_of_the_axis():
     section = made_up().section("length")
     section.points.reverse()
