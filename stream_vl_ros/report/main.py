@@ -169,11 +169,16 @@ def _failed(name: str, why: str) -> Section:
 
 
 def _write(results: Results, run: Path, out: Path, console: Console) -> None:
-    console.print(f"drawing the plots of {run}", highlight=False, markup=False, soft_wrap=True)
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     earlier = sorted(p.parent for p in (out / "runs").glob(f"*/{FILE}") if p.parent != run)
-    drawn = write(results, run)
-    write_again(results, out, drawn, run, earlier)
-    console.print(str(out / "index.html"), highlight=False, markup=False, soft_wrap=True)
+    try:
+        say(f"drawing the plots of {run}")
+        drawn = write(results, run)
+        write_again(results, out, drawn, run, earlier)
+    except BaseException:
+        say(f"not drawn to the end; the numbers are in {run / FILE}")
+        raise
+    say(f"{out / 'index.html'}")
 
 
 def _small(args: Namespace) -> bool:

@@ -215,6 +215,20 @@ def test_ctrl_c_writes_what_is_there_and_says_where(interrupted):
     assert results.log == (run / "log.txt").read_text().splitlines() and results.log[-1] == "interrupted"
 
 
+def test_ctrl_c_while_plots_are_drawn_says_where_the_numbers_are(tmp_path):
+    run = tmp_path / "runs" / "one"
+    with begun("--sections", "chunk size", "--out", tmp_path, "--name", "one") as process:
+        try:
+            until(lambda: process.poll() is not None or (run / "plots").exists())
+            process.send_signal(signal.SIGINT)
+            said, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert said.splitlines()[-1] == f"not drawn to the end; the numbers are in {run / 'results.json'}"
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert Results.load(run).section("chunk size").points
+
+
 def test_the_command_of_a_report_can_be_run_again(interrupted):
     folder, *_ = interrupted
     command = Results.load(folder).environment["command"]
