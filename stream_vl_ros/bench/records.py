@@ -31,7 +31,7 @@ def environment(args: argparse.Namespace, device: str = "cpu") -> dict[str, Any]
     at = commit()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join([f"python -m {_module()}", *sys.argv[1:]]).replace("'", ""),
+        "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}".rstrip(),
         "settings": {k: _plain(v) for k, v in vars(args).items()},
         "kind": kind,
         "device": torch.cuda.get_device_name(device) if kind == "cuda" else _processor(),

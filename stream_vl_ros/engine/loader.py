@@ -70,8 +70,8 @@ def load_model(source: str = EMBEDDED, *, device: str = "auto", dtype: str = "au
     """
     import transformers
 
-    place = _device(device)
-    precision = _dtype(dtype, place)
+    place = device_called(device)
+    precision = dtype_called(dtype, place)
     folder, name = _resolve(source)
     kind = _model_type(folder, source)
     check_checkpoint(folder, source)
@@ -151,7 +151,8 @@ def _model_type(folder: str, source: str) -> str:
     return str(kind)
 
 
-def _device(device: str) -> torch.device:
+def device_called(device: str) -> torch.device:
+    """The device of that name, as `load_model` takes it; `ModelLoadError` if there is none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -165,7 +166,8 @@ def _device(device: str) -> torch.device:
     return place
 
 
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+def dtype_called(dtype: str, device: torch.device) -> torch.dtype:
+    """The same for a type of numbers on a device."""
     if dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in _DTYPES:

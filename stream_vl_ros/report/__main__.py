@@ -1,5 +1,8 @@
 """`python -m stream_vl_ros.report`."""
 
-from stream_vl_ros.report.main import main
+try:
+    from stream_vl_ros.report.main import main  # takes seconds
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 raise SystemExit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ from stream_vl_ros.report.material import Material
 from stream_vl_ros.report.points import points
 from stream_vl_ros.report.results import Point, Rung, Section
 from stream_vl_ros.report.sides import Clip, Run, Sides
+
+# MiB; 64 bits hold its bytes, and what is held besides.
+_MOST_CAP = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,11 @@ class Plan:
         if min(self.lengths) < 4:
             raise ReportError(f"lengths {min(self.lengths)}: give 4 frames or more")
         for name in ("cap", "curve_cap"):
-            if getattr(self, name) < 0:
-                raise ReportError(f"{name} {getattr(self, name):g} MiB: give 0 (none) or more")
+            cap = getattr(self, name)
+            if not math.isfinite(cap) or cap < 0:
+                raise ReportError(f"{name} {cap:g} MiB: give 0 (none) or more")
+            if cap > _MOST_CAP:
+                raise ReportError(f"{name} {cap:g} MiB: no device has so much; give 0 for no cap")
         list(strides(self.ladder, max(self.lengths)))
 
 

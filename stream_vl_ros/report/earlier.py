@@ -11,6 +11,9 @@ from urllib.parse import quote
 from stream_vl_ros.errors import ReportError
 from stream_vl_ros.report.results import Results
 
+# What is linked to.
+PAGES = ("index.html", "report.md")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -18,6 +21,7 @@ class Run:
 
     Attributes:
         link: to its folder, relative to that of the new report, for a URL; without a slash at the end.
+        readable: whether its results can be read and it has pages: there is something to link to.
     """
 
     name: str
@@ -41,4 +45,7 @@ def _run(folder: Path, other: Path) -> Run:
     except ReportError:
         return Run(name, link, "", "", "cannot be read", readable=False)
     e = results.environment
-    return Run(name, link, str(e.get("date", "")), results.model, str(e.get("device", "")))
+    hardware = str(e.get("device", ""))
+    if not all((other / page).is_file() for page in PAGES):
+        return Run(name, link, str(e.get("date", "")), results.model, f"{hardware}; it has no page", readable=False)
+    return Run(name, link, str(e.get("date", "")), results.model, hardware)

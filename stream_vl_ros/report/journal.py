@@ -31,5 +31,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.say(f"ended by {type(error).__name__}: {error}")
+            why = f": {error}" if str(error) else ""
+            self.say("interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}{why}")
         self._file.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stream_vl_ros.bench import gpu_shapes
 from stream_vl_ros.engine.loader import EMBEDDED
+from stream_vl_ros.errors import ReportError
 from stream_vl_ros.report.bench import Plan
 
 SECTIONS = (
@@ -120,3 +121,23 @@ def parse(argv: Sequence[str] | None, doc: str | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder; earlier runs in it are kept")
     parser.add_argument("--name", help="of this run; without it date and device")
     return parser.parse_args(argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """What can be told of the values before anything is loaded, and is not the plan's to tell.
+
+    Raises:
+        ReportError: for one that cannot work.
+    """
+    if args.threads is not None and args.threads < 1:
+        raise ReportError(f"--threads {args.threads}: give 1 or more, or leave it out")
+    if args.size is not None and min(args.size) < 1:
+        raise ReportError(f"--size {' '.join(map(str, args.size))}: give a height and a width of 1 pixel or more")
+    if args.tokens < 1:
+        raise ReportError(f"--tokens {args.tokens}: an answer has 1 at the least")
+    if args.seed < 0:
+        raise ReportError(f"--seed {args.seed}: give 0 or more")
+    names = [path.stem for path in args.footage or ()]
+    for name in names:
+        if names.count(name) > 1:
+            raise ReportError(f"--footage: {name!r} is the name of two files, and of their parts; rename one of them")
