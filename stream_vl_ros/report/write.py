@@ -43,7 +43,8 @@ def write_again(
         drawn, written: what `write` gave, and the folder that it wrote into.
     """
     _numbers(results, folder)
-    shutil.copytree(written / plots.FOLDER, folder / plots.FOLDER, dirs_exist_ok=True)
+    if drawn:
+        shutil.copytree(written / plots.FOLDER, folder / plots.FOLDER, dirs_exist_ok=True)
     _pages(results, folder, drawn, earlier)
 
 

@@ -94,7 +94,7 @@ def test_runs_lie_side_by_side_and_none_is_overwritten(made, capsys):
     assert 'href="runs/one/index.html"' in page and "(runs/one/report.md)" in markdown
     assert "runs/two" not in page + markdown.split("## Log")[0], "it is no other run"
     for place in (folder, folder / "runs" / "two"):
-        assert (place / "plots" / "chunk-size.svg").read_text().startswith("<svg")
+        assert (place / "plots" / "chunk-size" / "first-token.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_ctrl_c_writes_what_is_there_and_says_where(interrupted):
     assert said.splitlines()[-1] == str(folder / "index.html")
     run = folder / "runs" / "one"
     for place in (folder, run):
-        for name in ("index.html", "report.md", "results.csv", "results.json", "plots/chunk-size.svg"):
+        for name in ("index.html", "report.md", "results.csv", "results.json", "plots/chunk-size/first-token.svg"):
             assert (place / name).stat().st_size > 200, name
     results = Results.load(run)
     assert [(s.name, s.failed) for s in results.sections] == [("chunk size", False), ("max fps", True)]
