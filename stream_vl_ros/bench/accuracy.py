@@ -20,6 +20,7 @@ from rich.table import Table
 
 from stream_vl_ros.bench import accuracy_suites as suites
 from stream_vl_ros.bench.accuracy_score import Score
+from stream_vl_ros.bench.arguments import count
 from stream_vl_ros.engine import LoadedModel, load_model
 from stream_vl_ros.engine.loader import EMBEDDED, EMBEDDED_FOLDER
 from stream_vl_ros.world.wordings import SPLITS, Split
@@ -55,12 +56,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=list(SUITES))
-    parser.add_argument("--lengths", nargs="+", type=int, default=[4, 8, 16, 32, 48, 64], help="frames of the clips")
+    parser.add_argument("--lengths", nargs="+", type=count, default=[4, 8, 16, 32, 48, 64], help="frames of the clips")
     parser.add_argument("--wordings", nargs="+", choices=SPLITS, default=list(SPLITS))
-    parser.add_argument("--clips", type=int, default=40, help="clips per column")
-    parser.add_argument("--chunk", type=int, default=4, help="frames that are encoded together")
+    parser.add_argument("--clips", type=count, default=40, help="clips per column")
+    parser.add_argument("--chunk", type=count, default=4, help="frames that are encoded together")
     parser.add_argument("--seed", type=int, default=suites.SEED)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--json", type=Path, help="write all counts here")
     parser.add_argument("--mistakes", action="store_true", help="print wrong answers")
     return parser.parse_args(argv)

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from stream_vl_ros.bench.arguments import count, positive
 from stream_vl_ros.bench.endless_run import Endless, run
 from stream_vl_ros.bench.painted import scene_count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
@@ -32,13 +33,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--hours", type=float, default=2.0, help="of stream time")
-    parser.add_argument("--fps", type=float, default=2.0)
+    parser.add_argument("--hours", type=positive, default=2.0, help="of stream time")
+    parser.add_argument("--fps", type=positive, default=2.0)
     parser.add_argument("--rule", choices=("window", "importance"), default="importance")
-    parser.add_argument("--budget-seconds", type=float, default=24.0, help="of video that the memory is as large as")
+    parser.add_argument("--budget-seconds", type=positive, default=24.0, help="of video that the memory is as large as")
     parser.add_argument("--still", type=float, default=0.0, help="still_threshold, grey levels")
     parser.add_argument("--seed", type=int, default=2026)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=count, default=1)
     parser.add_argument("--json", type=Path, help="write all samples here")
     parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
     return parser.parse_args(argv)

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from stream_vl_ros.bench.arguments import count, positive
 from stream_vl_ros.bench.eviction_runs import FULL, Tally, Variant, run
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.engine import StreamConfig, load_model
@@ -30,16 +31,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--clips", type=int, default=60, help="held-out clips")
-    parser.add_argument("--frames", type=int, default=64, help="frames of a clip")
-    parser.add_argument("--fps", type=float, default=2.0)
-    parser.add_argument("--chunk", type=int, default=4, help="frames that are encoded together")
+    parser.add_argument("--clips", type=count, default=60, help="held-out clips")
+    parser.add_argument("--frames", type=count, default=64, help="frames of a clip")
+    parser.add_argument("--fps", type=positive, default=2.0)
+    parser.add_argument("--chunk", type=count, default=4, help="frames that are encoded together")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
-    parser.add_argument("--budgets", nargs="+", type=float, default=[0.75, 0.5, 0.375, 0.25], help="of the full cache")
+    parser.add_argument(
+        "--budgets", nargs="+", type=positive, default=[0.75, 0.5, 0.375, 0.25], help="of the full cache"
+    )
     parser.add_argument("--recent-share", type=float, default=defaults.recent_share)
     parser.add_argument("--novelty-share", type=float, default=defaults.novelty_share)
     parser.add_argument("--seed", type=int, default=2026)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--json", type=Path, help="write all counts here")
     parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
     return parser.parse_args(argv)

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from stream_vl_ros.bench.arguments import count
 from stream_vl_ros.bench.exactness_cases import Case, Pair, compare, first_logits, one_shot, referable, stream_of
 from stream_vl_ros.bench.exactness_make import WORLD, cases
 from stream_vl_ros.bench.native import NativeModel
@@ -101,13 +102,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="also folders and hub ids")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--pairs", type=int, default=540, help="over all models and attentions")
-    parser.add_argument("--tokens", type=int, default=12, help="longest answer")
+    parser.add_argument("--pairs", type=count, default=540, help="over all models and attentions")
+    parser.add_argument("--tokens", type=count, default=12, help="longest answer")
     parser.add_argument("--footage", nargs="+", type=Path, default=[], help="video files")
     parser.add_argument("--half", default="bfloat16", choices=("bfloat16", "float16", "none"), help="compared as well")
-    parser.add_argument("--half-clips", type=int, default=8, help="clips per model for that")
+    parser.add_argument("--half-clips", type=count, default=8, help="clips per model for that")
     parser.add_argument("--seed", type=int, default=2026)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=count, default=2)
     parser.add_argument("--json", type=Path, help="write all results here")
     return parser.parse_args(argv)
 

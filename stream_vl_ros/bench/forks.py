@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from stream_vl_ros.bench.arguments import count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.engine import DecodeBatch, LoadedModel, Question, StreamConfig, VideoStream, load_model
 from stream_vl_ros.engine.loader import EMBEDDED
@@ -66,9 +67,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--lengths", nargs="+", type=int, default=[2**i for i in range(10, 17)], help="tokens")
-    parser.add_argument("--questions", nargs="+", type=int, default=[1, 4, 16], help="at once")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lengths", nargs="+", type=count, default=[2**i for i in range(10, 17)], help="tokens")
+    parser.add_argument("--questions", nargs="+", type=count, default=[1, 4, 16], help="at once")
+    parser.add_argument("--threads", type=count, default=1)
     parser.add_argument("--json", type=Path, help="write all results here")
     parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
     return parser.parse_args(argv)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_vl_ros.bench import gpu_live, gpu_runs, gpu_shapes
+from stream_vl_ros.bench.arguments import count, positive
 from stream_vl_ros.bench.gpu_runs import Samples, Task
 from stream_vl_ros.bench.native import NativeModel
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
@@ -35,12 +36,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--chunks", nargs="+", type=int, default=[0, 6, 12, 24], help="contexts, in chunks of 4 frames")
-    parser.add_argument("--size", nargs=2, type=int, default=[720, 1280], help="height and width of pictures")
-    parser.add_argument("--max-pixels", type=int, default=728 * 1288)
-    parser.add_argument("--repeats", type=int, default=24)
-    parser.add_argument("--tokens", type=int, default=60, help="of an answer")
-    parser.add_argument("--seconds", type=float, default=12.0, help="of the live part, idle and busy each")
-    parser.add_argument("--sustained", type=int, default=20, help="chunks of 16 small frames, one after the other")
+    parser.add_argument("--size", nargs=2, type=count, default=[720, 1280], help="height and width of pictures")
+    parser.add_argument("--max-pixels", type=count, default=728 * 1288)
+    parser.add_argument("--repeats", type=count, default=24)
+    parser.add_argument("--tokens", type=count, default=60, help="of an answer")
+    parser.add_argument("--seconds", type=positive, default=12.0, help="of the live part, idle and busy each")
+    parser.add_argument("--sustained", type=count, default=20, help="chunks of 16 small frames, one after the other")
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=["native", "plain", "engine", "live"],
         help="'modules' is the engine on transformers' modules, without fused kernels",

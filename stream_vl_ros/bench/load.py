@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stream_vl_ros.bench.arguments import count, positive
 from stream_vl_ros.bench.load_account import FRAMES, QUESTIONS, Account
 from stream_vl_ros.bench.load_client import CALL_TIMEOUT, GRACE
 from stream_vl_ros.bench.load_run import STREAMS, Run
@@ -37,11 +38,11 @@ _FRAMES = 24  # that these are
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of asking, after a warm-up of a quarter of it")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--processes", type=int, default=4, help="that the clients are spread over")
-    parser.add_argument("--max-questions", type=int, default=8, help="places for questions, of each camera")
-    parser.add_argument("--fps", type=float, default=8.0, help="of each camera; the node keeps 4")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="of asking, after a warm-up of a quarter of it")
+    parser.add_argument("--clients", type=count, default=64)
+    parser.add_argument("--processes", type=count, default=4, help="that the clients are spread over")
+    parser.add_argument("--max-questions", type=count, default=8, help="places for questions, of each camera")
+    parser.add_argument("--fps", type=positive, default=8.0, help="of each camera; the node keeps 4")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit-mib", type=float, default=16.0, help="by which the process may grow")

@@ -25,6 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from stream_vl_ros.bench.arguments import positive
 from stream_vl_ros.bench.painted import scene_count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.bench.soak_records import Limits, Sample, Soak
@@ -39,7 +40,7 @@ ROWS = 10
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     usual = Limits()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=2.0, help="of stream time")
+    parser.add_argument("--hours", type=positive, default=2.0, help="of stream time")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--max-memory", type=float, default=usual.memory, help="percent that resident memory may move")
     parser.add_argument("--max-chunk", type=float, default=usual.chunk, help="percent that a chunk may take longer")

@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from stream_vl_ros.bench.arguments import count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.engine import ChunkReport, LoadedModel, StreamConfig, VideoStream, Watch, Watches, load_model
 from stream_vl_ros.engine.loader import EMBEDDED
@@ -62,11 +63,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--watches", nargs="+", type=int, default=[1, 4, 16])
-    parser.add_argument("--chunks", type=int, default=40, help="that are measured, for each number of watches")
-    parser.add_argument("--side", type=int, default=112, help="height and width of the frames, pixels")
-    parser.add_argument("--chunk-frames", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--watches", nargs="+", type=count, default=[1, 4, 16])
+    parser.add_argument("--chunks", type=count, default=40, help="that are measured, for each number of watches")
+    parser.add_argument("--side", type=count, default=112, help="height and width of the frames, pixels")
+    parser.add_argument("--chunk-frames", type=count, default=4)
+    parser.add_argument("--threads", type=count, default=1)
     parser.add_argument("--json", type=Path, help="write all results here")
     return parser.parse_args(argv)
 
