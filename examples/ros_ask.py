@@ -22,7 +22,10 @@ PATIENCE = 10.0
 def stream(node: Node, name: str, question: str) -> int:
     client = ActionClient(node, AskStream, f"{name}/ask_stream")
     if not client.wait_for_server(PATIENCE):
-        sys.exit(f"ros_ask: {name}/ask_stream is not there: is the node running, with the same ROS_DOMAIN_ID?")
+        sys.exit(
+            f"ros_ask: {name}/ask_stream is not there: is the node running, with the same "
+            "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE?"
+        )
     printed = ""
 
     def show(text: str) -> None:
@@ -50,7 +53,10 @@ def stream(node: Node, name: str, question: str) -> int:
 def choose(node: Node, name: str, question: str, choices: list[str]) -> int:
     client = node.create_client(Ask, f"{name}/ask")
     if not client.wait_for_service(PATIENCE):
-        sys.exit(f"ros_ask: {name}/ask is not there: is the node running, with the same ROS_DOMAIN_ID?")
+        sys.exit(
+            f"ros_ask: {name}/ask is not there: is the node running, with the same "
+            "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE?"
+        )
     future = client.call_async(Ask.Request(question=question, choices=choices, timeout=PATIENCE))
     rclpy.spin_until_future_complete(node, future, timeout_sec=2 * PATIENCE)
     if not future.done():
@@ -76,6 +82,8 @@ def main() -> int:
         if args.choices:
             return choose(node, args.node, args.question, args.choices)
         return stream(node, args.node, args.question)
+    except KeyboardInterrupt:
+        sys.exit("stopped")
     finally:
         rclpy.try_shutdown()
 

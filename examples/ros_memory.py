@@ -30,7 +30,10 @@ PATIENCE = 60.0  # a large memory takes its time on a slow disk
 def change(node: Node, service: str, request: Memory.Request) -> int:
     client = node.create_client(Memory, service)
     if not client.wait_for_service(PATIENCE):
-        sys.exit(f"ros_memory: {service} is not there: is the node running, with the same ROS_DOMAIN_ID?")
+        sys.exit(
+            f"ros_memory: {service} is not there: is the node running, with the same "
+            "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE?"
+        )
     future = client.call_async(request)
     rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE)
     if not future.done():
@@ -49,7 +52,10 @@ def status(node: Node, topic: str) -> int:
     node.create_subscription(StreamStatus, topic, heard.set_result, latched)
     rclpy.spin_until_future_complete(node, heard, timeout_sec=PATIENCE)
     if not heard.done():
-        sys.exit(f"ros_memory: nothing on {topic}: is the node running, with the same ROS_DOMAIN_ID?")
+        sys.exit(
+            f"ros_memory: nothing on {topic}: is the node running, with the same "
+            "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE?"
+        )
     now = heard.result()
     print(f"{now.state}: {now.frames_ingested} frames seen, {now.evicted_frames} forgotten")
     print(f"{now.cache_tokens} tokens, {now.cache_bytes / 2**20:.0f} MiB, {now.message or 'all is well'}")
@@ -71,6 +77,8 @@ def main() -> int:
             return status(node, "/".join(filter(None, (args.node, args.stream, "status"))))
         request = Memory.Request(stream=args.stream, name=args.name)
         return change(node, f"{args.node}/{SERVICES[args.command]}", request)
+    except KeyboardInterrupt:
+        sys.exit("stopped")
     finally:
         rclpy.try_shutdown()
 

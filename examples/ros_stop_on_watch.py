@@ -30,7 +30,10 @@ class Stop(Node):
         self.create_subscription(Event, f"{watcher}/event", self.decide, QoSProfile(depth=100))
         self.watch = self.create_client(Watch, f"{watcher}/watch")
         if not self.watch.wait_for_service(10.0):
-            sys.exit(f"ros_stop_on_watch: {watcher}/watch is not there: is the node running?")
+            sys.exit(
+                f"ros_stop_on_watch: {watcher}/watch is not there: is the node running, with the same "
+                "ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE?"
+            )
         self.question, self.threshold = question, threshold
         self.call("remove")  # one that an earlier run left
         added = self.call("add", question=question, threshold=threshold)
@@ -47,6 +50,9 @@ class Stop(Node):
 
     def decide(self, event: Event) -> None:
         if event.name != NAME:
+            return
+        if event.removed:
+            self.hold("the watch is gone")
             return
         self.held = event.fired
         stamp = event.header.stamp

@@ -205,6 +205,7 @@ def _answer(answer: Answer, origin: int) -> dict[str, Any]:
         "answer": answer.text,
         "scores": list(answer.scores),
         "finish": answer.finish.value,
+        "complete": answer.complete,
         "first_stamp": moment.first_stamp_ns,
         "last_stamp": moment.last_stamp_ns,
         "seen_until": (moment.last_stamp_ns - origin) / 1e9,

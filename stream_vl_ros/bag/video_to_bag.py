@@ -19,6 +19,7 @@ from stream_vl_ros.video import Video, VideoOptions
 
 # A header stamp of zero means "no time" to many nodes, so the first frame gets a round moment instead.
 STAMP_ORIGIN = 1_700_000_000.0
+_LAST_STAMP = 2_147_000_000  # of the 2**31 seconds of a stamp; the video comes after it
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,13 +39,23 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="file format (default: mcap)")
     p.add_argument(
         "--stamp-origin",
-        type=float,
+        type=_stamp,
         default=STAMP_ORIGIN,
         metavar="SECONDS",
         help=f"header stamp of the video's first frame (default: {STAMP_ORIGIN:.0f})",
     )
     p.add_argument("--force", action="store_true", help="replace a bag that is there")
     return p
+
+
+def _stamp(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < _LAST_STAMP:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds from 0 to {_LAST_STAMP}, as a stamp holds them")
+    return seconds
 
 
 def _size(text: str) -> tuple[int, int]:

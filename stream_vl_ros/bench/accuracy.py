@@ -20,7 +20,7 @@ from rich.table import Table
 
 from stream_vl_ros.bench import accuracy_suites as suites
 from stream_vl_ros.bench.accuracy_score import Score
-from stream_vl_ros.bench.arguments import count
+from stream_vl_ros.bench.arguments import as_command, count
 from stream_vl_ros.engine import LoadedModel, load_model
 from stream_vl_ros.engine.loader import EMBEDDED, EMBEDDED_FOLDER
 from stream_vl_ros.world.wordings import SPLITS, Split
@@ -142,4 +142,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

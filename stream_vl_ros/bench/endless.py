@@ -11,7 +11,6 @@ more than 2 points.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream_vl_ros.bench.arguments import count, positive
+from stream_vl_ros.bench.arguments import as_command, count, positive
 from stream_vl_ros.bench.endless_run import Endless, run
 from stream_vl_ros.bench.painted import scene_count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
@@ -119,4 +118,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream_vl_ros.bench.arguments import count, positive
+from stream_vl_ros.bench.arguments import as_command, count, positive
 from stream_vl_ros.bench.eviction_runs import FULL, Tally, Variant, run
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.engine import StreamConfig, load_model
@@ -131,4 +131,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from stream_vl_ros.bench.arguments import count
+from stream_vl_ros.bench.arguments import as_command, count
 from stream_vl_ros.bench.exactness_cases import Case, Pair, compare, first_logits, one_shot, referable, stream_of
 from stream_vl_ros.bench.exactness_make import WORLD, cases
 from stream_vl_ros.bench.native import NativeModel
@@ -231,4 +230,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

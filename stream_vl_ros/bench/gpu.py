@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_vl_ros.bench import gpu_live, gpu_runs, gpu_shapes
-from stream_vl_ros.bench.arguments import count, positive
+from stream_vl_ros.bench.arguments import as_command, count, positive
 from stream_vl_ros.bench.gpu_runs import Samples, Task
 from stream_vl_ros.bench.native import NativeModel
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
@@ -119,4 +119,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from stream_vl_ros.bench.arguments import count, positive
+from stream_vl_ros.bench.arguments import as_command, count, positive
 from stream_vl_ros.bench.load_account import FRAMES, QUESTIONS, Account
 from stream_vl_ros.bench.load_client import CALL_TIMEOUT, GRACE
 from stream_vl_ros.bench.load_run import STREAMS, Run
@@ -148,4 +147,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -17,7 +17,6 @@ is shown, with all of this for what there was until then, and 130 if that holds;
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream_vl_ros.bench.arguments import positive
+from stream_vl_ros.bench.arguments import as_command, positive
 from stream_vl_ros.bench.painted import scene_count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.bench.soak_records import Limits, Sample, Soak
@@ -119,4 +118,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream_vl_ros.bench.arguments import count
+from stream_vl_ros.bench.arguments import as_command, count
 from stream_vl_ros.bench.records import environment, print_environment, progress, write_json
 from stream_vl_ros.engine import ChunkReport, LoadedModel, StreamConfig, VideoStream, Watch, Watches, load_model
 from stream_vl_ros.engine.loader import EMBEDDED
@@ -175,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from stream_vl_ros.demo.errors import DemoError
@@ -40,6 +41,20 @@ def environment() -> dict[str, str]:
         **os.environ,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def make_folder(folder: Path) -> None:
+    """Raise `DemoError` if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"--log-dir {folder} cannot be made: {error.strerror}; give another folder.") from error
+
+
+def whereabouts(env: Mapping[str, str]) -> str:
+    """What another terminal has to set to talk to processes of this environment."""
+    names = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")
+    return " ".join(f"{name}={env[name]}" for name in names if name in env)
 
 
 def parameter(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stream_vl_ros.bag.reader import BagReader
 from stream_vl_ros.demo.errors import DemoError
-from stream_vl_ros.demo.installed import environment, node_command, parameter
+from stream_vl_ros.demo.installed import environment, make_folder, node_command, parameter, whereabouts
 from stream_vl_ros.demo.processes import interruptible
 from stream_vl_ros.demo.questions import DEMO_BAG, spread_over
 from stream_vl_ros.demo.records import problems
@@ -78,11 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, timeline: Timeline) -> int:
     with tempfile.TemporaryDirectory(prefix="stream_vl_demo_") as scratch:
         logs = args.log_dir or Path(scratch)
-        logs.mkdir(parents=True, exist_ok=True)
+        make_folder(logs)
         plan = _plan(args, logs)
         timeline.say(f"bag      {plan.bag}")
         timeline.say(f"topic    {plan.topic}, {plan.images} images, {plan.seconds:.1f} s, replayed {plan.rate:g} x")
-        session = Session(plan, environment(), timeline)
+        env = environment()
+        timeline.say(f"ROS      {whereabouts(env)} (export both in another terminal to ask the node there)")
+        session = Session(plan, env, timeline)
         try:
             session.run()
         except DemoError:

@@ -170,6 +170,16 @@ class Accounts:
         with self._shared.changed:
             self._shared.problem = message
 
+    def unseen(self) -> str:
+        """Why there is no video although images came, in words; empty if none was dropped."""
+        with self._shared.changed:
+            frames, problem = self._shared.frames, self._shared.problem
+            dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(frames.drops.items()) if count)
+            if not dropped:
+                return ""
+            why = f"; the last problem: {problem}" if problem else ""
+            return f"no video yet: of {frames.received} images none was kept, dropped are {dropped}{why}"
+
     def status(self, watches: int) -> RunnerStatus:
         """Counters and sizes, all of the same moment."""
         shared = self._shared

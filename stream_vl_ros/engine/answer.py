@@ -50,6 +50,7 @@ class Answer:
         ttft: seconds from the question to the first token.
         total_time: seconds from the question to the end.
         remembered: whether the turn became part of the stream.
+        fulfilled: whether the text is all of what the question's regex or json_schema asks for; True without one.
     """
 
     text: str
@@ -60,8 +61,10 @@ class Answer:
     ttft: float
     total_time: float
     remembered: bool = False
+    fulfilled: bool = True
 
     @property
     def complete(self) -> bool:
-        """Whether the answer ended by itself, or at the length that was asked for."""
-        return self.finish in (Finish.STOP, Finish.STOP_STRING, Finish.LENGTH, Finish.CHOICE)
+        """Whether the answer ended by itself or at the length that was asked for, and is no half of a regex or schema."""
+        ended = self.finish in (Finish.STOP, Finish.STOP_STRING, Finish.LENGTH, Finish.CHOICE)
+        return ended and self.fulfilled

@@ -18,7 +18,7 @@ from stream_vl_ros.engine.out_of_memory import with_room
 from stream_vl_ros.engine.question import Turn
 from stream_vl_ros.engine.runner_state import Request
 from stream_vl_ros.engine.stream import VideoStream
-from stream_vl_ros.errors import EngineClosedError, RequestError, StreamVLError, TimedOutError
+from stream_vl_ros.errors import EngineClosedError, NoVideoError, RequestError, StreamVLError, TimedOutError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Answering:
         make_room: Callable[[], object],
         numbers: Callable[[], str],
         problem: Callable[[str], None],
+        unseen: Callable[[], str],
     ) -> None:
         """Nothing is being answered yet.
 
@@ -52,6 +53,7 @@ class Answering:
             make_room: called when memory ran out, before what failed is tried once more.
             numbers: who holds how much memory, in words.
             problem: is told what went wrong besides the answers.
+            unseen: why there is no video although images came, in words; empty where none came.
         """
         self._stream = stream
         self._dialogues = dialogues
@@ -60,6 +62,7 @@ class Answering:
         self._make_room = make_room
         self._numbers = numbers
         self._problem = problem
+        self._unseen = unseen
         self._batch = DecodeBatch(stream.model, make_room, numbers)
         self._opening: deque[Request] = deque()  # whose frames and question are still to be read
         self._active: list[Request] = []  # whose answers are being written
@@ -89,6 +92,9 @@ class Answering:
                 history = (*self._dialogues.history(request.dialogue), *request.question.history)
                 request.question = replace(request.question, history=history)
             request.deferred = with_room(self._stream.defer, self._make_room, self._numbers)
+        except NoVideoError as error:
+            self.fail(request, NoVideoError(self._unseen() or str(error)))
+            return
         except Exception as error:
             self.fail(request, error)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from stream_vl_ros.brief import shown
@@ -13,6 +14,9 @@ QueuePolicy = Literal["drop_oldest", "block"]
 Eviction = Literal["none", "window", "importance"]
 OnTimeJump = Literal["reset", "continue", "mark"]
 
+# All frames of a chunk are in memory, and in one pass of the model, at once.
+MAX_CHUNK_FRAMES = 1024
+
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
 
@@ -22,13 +26,21 @@ def require(condition: bool, name: str, value: object, reason: str) -> None:
         raise ConfigError(f"{name}={shown(value)}: {reason}")
 
 
+def require_whole(config: object, *names: str) -> None:
+    """Raise `ConfigError` for a setting that is no whole number."""
+    for name in names:
+        value = getattr(config, name)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        require(whole, name, value, "must be a whole number")
+
+
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
     """How one video stream is encoded.
 
     Attributes:
-        chunk_frames: frames that are encoded together. Any number from 1; only whole temporal patches
-            (2 frames) are committed, an odd frame waits for its partner. The value changes speed, not answers.
+        chunk_frames: frames that are encoded together, 1 to 1024; only whole temporal patches (2 frames) are
+            committed, an odd frame waits for its partner. The value changes speed, not answers.
         target_fps: frames per second kept, by stamp. 0 keeps every frame at its own time.
         max_pixels: pixels of an encoded frame at the most, 0 for the checkpoint's own limit.
         system_prompt: text of the system turn.
@@ -82,7 +94,15 @@ class StreamConfig:
     jump_back: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.chunk_frames >= 1, "chunk_frames", self.chunk_frames, "must be at least 1; 4 is a good start")
+        require_whole(
+            self, "chunk_frames", "max_pixels", "initial_capacity", "budget_tokens", "sink_frames", "max_position"
+        )
+        require(
+            1 <= self.chunk_frames <= MAX_CHUNK_FRAMES,
+            "chunk_frames",
+            self.chunk_frames,
+            f"must be 1 to {MAX_CHUNK_FRAMES}; 4 is a good start",
+        )
         require(
             0 <= self.target_fps <= 1000,
             "target_fps",

@@ -87,6 +87,11 @@ class Constraint:
         """Whether nothing can follow any more."""
         return bool(self._matcher.is_stopped())
 
+    @property
+    def fulfilled(self) -> bool:
+        """Whether what was written is a whole answer, whatever might follow."""
+        return bool(self._matcher.is_accepting())
+
     def _check(self) -> None:
         if self._matcher.is_error():
             # Behind its first line the library tells its own state.

@@ -152,6 +152,7 @@ class Generation:
             moment=self.fork.moment,
             ttft=first - self.asked_at,
             total_time=ended - self.asked_at,
+            fulfilled=self._constraint is None or self.finish is Finish.STOP or self._constraint.fulfilled,
         )
 
     def _choose(self, logits: Tensor) -> None:

@@ -103,6 +103,8 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
     Raises `PromptError` if there are fewer than two, more than `MAX_CHOICES`, an empty one, two equal ones, or too much
     to be read.
     """
+    if isinstance(choices, str):
+        raise PromptError(f"choices={shown(choices, 400)} is one text: give a list of them")
     options = tuple(choices)
     if len(options) > MAX_CHOICES:
         raise PromptError(f"{len(options)} choices: at most {MAX_CHOICES} can be scored at once; ask in two rounds")

@@ -89,6 +89,7 @@ class EngineRunner:
             make_room=self._make_room,
             numbers=self._memory_in_words,
             problem=self._accounts.problem,
+            unseen=self._accounts.unseen,
         )
         self._intake = Intake(
             stream,

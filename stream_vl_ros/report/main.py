@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib.util
 import os
 import re
 import shutil
@@ -82,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(args: Namespace) -> int:
     began = time.monotonic()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ReportError("the plots of a report need matplotlib: pip install matplotlib")
     plan = _plan(args)
     check(args)
     parts = _chosen(args, plan)

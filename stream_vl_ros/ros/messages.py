@@ -49,6 +49,11 @@ def cut_short(answer: Answer) -> str:
             f"timed out after {answer.total_time:.1f} s with {len(answer.token_ids)} tokens written; "
             "allow more time (timeout, ask_timeout) or fewer tokens (max_new_tokens)"
         )
+    if not answer.fulfilled:
+        return (
+            f"cut off after {len(answer.token_ids)} tokens, before the regex or json_schema was fulfilled; allow more "
+            "(max_new_tokens)"
+        )
     return "" if answer.complete else f"the answer was {answer.finish.value}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -38,6 +38,10 @@ class ParameterDesk:
             watch_parameters.check_leftovers(_overrides(node), names)
         except watch_parameters.NotNamedError as error:  # as it may be while the node runs
             node.get_logger().warning(f"{error}; it is not asked")
+        for name in sorted(_overrides(node)):
+            if not (node.has_parameter(name) or is_ours(name) or name.startswith(_OF_LIBRARIES)):
+                hint = _hint(name, given)
+                node.get_logger().warning(f"parameter {name} is ignored: there is none of that name; {hint}")
         self.settings = Settings(given)
         self._next = self.settings
 
@@ -80,9 +84,7 @@ class ParameterDesk:
             if is_ours(name):
                 ours[name] = None if parameter.type_ == RosParameter.Type.NOT_SET else parameter.value
             elif not self._node.has_parameter(name) and not name.startswith(_OF_LIBRARIES):
-                near = difflib.get_close_matches(name, [*self.settings.given], 1)
-                hint = f"did you mean {near[0]}?" if near else "`ros2 param list` shows those that there are"
-                raise ConfigError(f"parameter {name}: there is no such parameter; {hint}")
+                raise ConfigError(f"parameter {name}: there is no such parameter; {_hint(name, self.settings.given)}")
         return ours
 
     def _on_done(self, parameters: Sequence[RosParameter]) -> None:
@@ -93,6 +95,11 @@ class ParameterDesk:
             self._changed(before, self.settings)
         except Exception as error:  # as above
             self._node.get_logger().error(f"new parameters were not taken in full: {type(error).__name__}: {error}")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]}?" if near else "`ros2 param list` shows those that there are"
 
 
 def differences(before: Settings, after: Settings) -> str:

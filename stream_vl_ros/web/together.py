@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream_vl_ros.demo.errors import DemoError
-from stream_vl_ros.demo.installed import environment, node_command, parameter
+from stream_vl_ros.demo.installed import environment, make_folder, node_command, parameter, whereabouts
 from stream_vl_ros.demo.main import BAG
 from stream_vl_ros.demo.processes import Child, end_all, interruptible
 from stream_vl_ros.errors import StreamVLError
@@ -79,13 +79,14 @@ def commands(args: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def _run(args: argparse.Namespace, logs: Path, children: list[Child]) -> None:
-    logs.mkdir(parents=True, exist_ok=True)
+    make_folder(logs)
     # A camera is where its robot is; the recording needs nobody.
     env = environment() if not args.topic else {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA", **os.environ}
     for name, command in commands(args).items():
         children.append(Child(name, command, env={**env, "PYTHONUNBUFFERED": "1"}, log=logs / f"{name}.log"))
     page = next(child for child in children if child.name == "page")
-    told = False
+    node = next(child for child in children if child.name == "node")
+    told, failures = False, set[str]()
     while True:
         for child in children:
             if child.exit_code is not None:
@@ -94,7 +95,14 @@ def _run(args: argparse.Namespace, logs: Path, children: list[Child]) -> None:
         if address and not told:
             told = True
             seen = f"camera {args.topic}" if args.topic else f"recording {args.bag}, in a loop"
-            print(f"model    {args.model}\nvideo    {seen}\npage     {address[1]}\nCtrl-C ends all of it.", flush=True)
+            print(f"model    {args.model}\nvideo    {seen}\npage     {address[1]}", flush=True)
+            if where := whereabouts(env):
+                print(f"ROS      {where} (export it in another terminal to ask the node there)", flush=True)
+            print("Ctrl-C ends all of it.", flush=True)
+        for line in node.tail().splitlines():
+            if "[ERROR]" in line and line not in failures:
+                failures.add(line)
+                print(line, file=sys.stderr, flush=True)
         time.sleep(0.2)
 
 

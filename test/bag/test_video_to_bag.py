@@ -131,3 +131,10 @@ def test_errors_name_the_reason(footage: Footage, tmp_path: Path) -> None:
         list(Video(footage("carphone"), VideoOptions(start=99.0)).pictures())
     with pytest.raises(ConfigError, match="fps is 0"):
         VideoOptions(fps=0)
+
+
+@pytest.mark.parametrize("stamp", ["-5", "nan", "inf", "1e10", "noon"])
+def test_a_stamp_that_no_header_holds(capsys: pytest.CaptureFixture[str], stamp: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["street.mp4", f"--stamp-origin={stamp}"])
+    assert f"'{stamp}': give seconds from 0 to" in capsys.readouterr().err

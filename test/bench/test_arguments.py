@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -30,3 +32,10 @@ def test_numbers_that_cannot_work(capsys, bench, option, value):
     assert raised.value.code == 2
     said = capsys.readouterr().err
     assert f"argument {option}: '{value}': give a" in said
+
+
+def test_a_model_that_cannot_be_loaded_is_a_line():
+    command = [sys.executable, "-m", "stream_vl_ros.bench.watches", "--model", "/no/such"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 2 and "Traceback" not in ran.stderr
+    assert "watches: " in ran.stderr and "/no/such" in ran.stderr

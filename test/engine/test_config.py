@@ -21,6 +21,11 @@ BAD = [
     (StreamConfig, "max_pixels", -1),
     (StreamConfig, "text_base", "hf5"),
     (StreamConfig, "initial_capacity", 0),
+    (StreamConfig, "chunk_frames", 10**9),
+    (StreamConfig, "chunk_frames", 2.0),
+    (StreamConfig, "chunk_frames", True),
+    (StreamConfig, "budget_tokens", 100.5),
+    (StreamConfig, "sink_frames", "4"),
     (RunnerConfig, "flush_after", 0.0),
     (RunnerConfig, "flush_after", math.nan),
     (RunnerConfig, "queue_frames", 0),
@@ -32,6 +37,7 @@ BAD = [
 ]
 GOOD = [
     (StreamConfig, "chunk_frames", 1),
+    (StreamConfig, "chunk_frames", 1024),
     (StreamConfig, "target_fps", 0),
     (StreamConfig, "target_fps", 1000),
     (StreamConfig, "max_pixels", 1),

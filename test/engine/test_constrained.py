@@ -45,7 +45,7 @@ def test_the_answer_matches_the_expression(stream, regex, temperature):
     for seed in range(3 if temperature else 1):
         answer = stream.ask("What is it?", regex=regex, temperature=temperature, seed=seed)
         if answer.finish is Finish.STOP:
-            assert re.fullmatch(regex, answer.text), answer.text
+            assert re.fullmatch(regex, answer.text) and answer.complete, answer.text
         else:  # more digits than fit
             assert answer.finish is Finish.LENGTH
             assert regex.startswith(r"\d+")
@@ -124,6 +124,10 @@ def test_bound_and_free_answers_side_by_side(stream):
 def test_length_may_cut_a_bound_answer(stream):
     answer = stream.ask("What is it?", regex="(red |blue ){40}", max_new_tokens=5)
     assert (answer.finish, len(answer.token_ids)) == (Finish.LENGTH, 5)
+    assert not answer.fulfilled and not answer.complete
+    enough = stream.ask("What is it?", regex="(red |blue ){1,40}", max_new_tokens=5)
+    assert enough.fulfilled == enough.complete == bool(re.fullmatch("(red |blue ){1,40}", enough.text))
+    assert stream.ask("What is it?", max_new_tokens=1).complete, "of a free answer so much was asked for"
 
 
 def test_stop_strings_end_an_answer(stream):

@@ -275,7 +275,13 @@ def test_choices_are_kept_as_given():
 
 @pytest.mark.parametrize(
     ("choices", "message"),
-    [([], "at least two"), (["a"], "at least two"), (["a", " "], "option 2 is empty"), (["a", "b", "a "], "twice")],
+    [
+        ([], "at least two"),
+        ("yes", "'yes' is one text: give a list"),
+        (["a"], "at least two"),
+        (["a", " "], "option 2 is empty"),
+        (["a", "b", "a "], "twice"),
+    ],
 )
 def test_choices_that_cannot_be_told_apart(choices, message):
     with pytest.raises(PromptError, match=message):

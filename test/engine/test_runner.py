@@ -184,6 +184,16 @@ def test_a_chunk_that_fails_is_dropped_and_the_stream_goes_on(loaded, video, err
     assert after.frames.ingested == 8 and after.frames.balanced
 
 
+def test_why_there_is_no_video_is_said(loaded, video):
+    with make(loaded) as runner:
+        for _ in range(2):
+            runner.push(video[0][:, :, :2], SECOND)
+        with pytest.raises(
+            NoVideoError, match=r"of 2 images none was kept, dropped are bad_size 2; the last problem: .*"
+        ):
+            runner.ask(SHORT).result(20)
+
+
 def test_a_question_that_fails_fails_alone(loaded, video):
     with make(loaded) as runner:
         with pytest.raises(NoVideoError):

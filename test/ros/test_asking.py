@@ -191,6 +191,8 @@ def test_grammars_and_dialogues(start_node, robot, pictures):
     formed = robot.result(robot.ask("How many?", json_schema=json.dumps(schema), max_new_tokens=60))
     assert formed.success, formed.error
     assert json.loads(formed.answer)["n"] in (1, 2)
+    half = robot.result(robot.ask("How many?", json_schema=json.dumps(schema), max_new_tokens=1))
+    assert not half.success and half.answer == "{" and "cut off after 1 tokens" in half.error, half
     both = robot.result(robot.ask("How many?", regex="a", json_schema="{}"))
     assert not both.success
     broken = robot.result(robot.ask("How many?", regex="("))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from geometry_msgs.msg import Twist
+from stream_vl_ros.srv import Watch
 
 from stream_vl_ros.demo.scene import demo_clip
 
@@ -104,6 +105,7 @@ def test_stop_on_watch(start_node, robot, example):
     sent: list[float] = []
     subscription = robot.node.create_subscription(Twist, "/cmd_vel", lambda m: sent.append(m.linear.x), 10)
     driver = robot.node.create_publisher(Twist, "/cmd_vel_in", 10)
+    watches = robot.node.create_client(Watch, "/stream_vl/watch")
     forward = Twist()
     forward.linear.x = 0.5
     try:
@@ -122,6 +124,12 @@ def test_stop_on_watch(start_node, robot, example):
         show(robot, 0, 4)
         robot.spin_until(lambda: stop.has("STOP"), 20, "the circle stops it")
         robot.spin_until(lambda: drives(0.0), 10, "it stands")
+        before = len(stop.lines)
+        watches.call_async(Watch.Request(command="remove", name="stop"))
+        robot.spin_until(
+            lambda: any("it fires" in line for line in stop.lines[before:]) or drives(0.5), 8, "asked again"
+        )
+        assert sent[-1] == 0 and not stop.has("go"), "who takes its watch away does not release it"
         show(robot, 4, 16)  # the circle leaves at 12 s
         robot.spin_until(lambda: stop.has("go at"), 20, "it may go on")
         robot.spin_until(lambda: drives(0.5), 10, "it drives again")
@@ -132,6 +140,7 @@ def test_stop_on_watch(start_node, robot, example):
     finally:
         robot.node.destroy_subscription(subscription)
         robot.node.destroy_publisher(driver)
+        robot.node.destroy_client(watches)
 
 
 def test_memory(start_node, robot, example, tmp_path):

@@ -28,11 +28,13 @@ def budget_in_tokens(config: StreamConfig, bytes_per_token: int, opening: int, t
     return min(limits, default=None)
 
 
-def check_budget(tokens: int, needed: int, size: tuple[int, int]) -> None:
+def check_budget(tokens: int, needed: int, size: tuple[int, int], sink_frames: int = 0) -> None:
     """Raise `FrameError` (``budget_too_small``) for a budget that cannot hold the system turn and two chunks."""
     if tokens < needed:
+        kept = f", and the first {sink_frames} frames (sink_frames)," if sink_frames else ""
         raise FrameError(
             "budget_too_small",
             f"the memory budget holds {tokens} tokens, but the system turn and two chunks of {size[1]}x{size[0]} "
-            f"pixels take {needed}: raise the budget, or lower max_pixels or chunk_frames",
+            f"pixels{kept} take {needed}: raise the budget, or lower max_pixels or chunk_frames"
+            f"{' or sink_frames' if sink_frames else ''}",
         )

@@ -48,7 +48,7 @@ class MemoryKeeper:
         budget = budget_in_tokens(config, self._adapter.cache_shape.bytes_per_token, opening, rate)
         if budget is not None:
             pairs = max(1, -(-config.chunk_frames // g.temporal)) * 2 + -(-config.sink_frames // g.temporal)
-            check_budget(budget, opening + pairs * per_pair, size)
+            check_budget(budget, opening + pairs * per_pair, size, config.sink_frames)
         return budget
 
     def check_space(self, tokens: int) -> None:
