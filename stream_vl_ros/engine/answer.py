@@ -65,6 +65,6 @@ class Answer:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer ended by itself or at the length that was asked for, and is no half of a regex or schema."""
+        """Whether it ended by itself or at the length that was asked for, and is no half of a regex or schema."""
         ended = self.finish in (Finish.STOP, Finish.STOP_STRING, Finish.LENGTH, Finish.CHOICE)
         return ended and self.fulfilled

@@ -126,9 +126,11 @@ def test_stop_on_watch(start_node, robot, example):
         robot.spin_until(lambda: drives(0.0), 10, "it stands")
         before = len(stop.lines)
         watches.call_async(Watch.Request(command="remove", name="stop"))
-        robot.spin_until(
-            lambda: any("it fires" in line for line in stop.lines[before:]) or drives(0.5), 8, "asked again"
-        )
+
+        def asked_again() -> bool:
+            return any(line.startswith("STOP at") for line in stop.lines[before:])
+
+        robot.spin_until(lambda: drives(0.5) or asked_again(), 15, "it is asked again, and fires")
         assert sent[-1] == 0 and not stop.has("go"), "who takes its watch away does not release it"
         show(robot, 4, 16)  # the circle leaves at 12 s
         robot.spin_until(lambda: stop.has("go at"), 20, "it may go on")
