@@ -125,8 +125,8 @@ def test_length_may_cut_a_bound_answer(stream):
     answer = stream.ask("What is it?", regex="(red |blue ){40}", max_new_tokens=5)
     assert (answer.finish, len(answer.token_ids)) == (Finish.LENGTH, 5)
     assert not answer.fulfilled and not answer.complete
-    enough = stream.ask("What is it?", regex="(red |blue ){1,40}", max_new_tokens=5)
-    assert enough.fulfilled == enough.complete == bool(re.fullmatch("(red |blue ){1,40}", enough.text))
+    enough = stream.ask("What is it?", regex="[a-z ]{1,200}", max_new_tokens=5)
+    assert enough.fulfilled and enough.complete, "it could go on, and need not"
     assert stream.ask("What is it?", max_new_tokens=1).complete, "of a free answer so much was asked for"
 
 

@@ -189,7 +189,7 @@ def test_why_there_is_no_video_is_said(loaded, video):
         for _ in range(2):
             runner.push(video[0][:, :, :2], SECOND)
         with pytest.raises(
-            NoVideoError, match=r"of 2 images none was kept, dropped are bad_size 2; the last problem: .*"
+            NoVideoError, match=r"of 2 images none was kept, dropped are bad_array 2; the last problem: picture"
         ):
             runner.ask(SHORT).result(20)
 

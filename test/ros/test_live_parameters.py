@@ -250,3 +250,10 @@ def test_descriptions_and_flags(start_node, robot):
             (limits,) = descriptor.floating_point_range
             assert (limits.from_value, limits.to_value) == (parameter.low, parameter.high)
     robot.node.destroy_client(client)
+
+
+def test_a_parameter_that_there_is_not_is_warned_of(start_node):
+    node = start_node(chunk_framez=3, nosuch="x", use_sim_time=False)
+    assert "parameter chunk_framez is ignored: there is none of that name; did you mean chunk_frames?" in node.log
+    assert "parameter nosuch is ignored" in node.log and "use_sim_time is ignored" not in node.log
+    assert node.log.count("is ignored") == 2
