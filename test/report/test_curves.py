@@ -13,7 +13,7 @@ from stream_vl_ros.report.material import LONGEST
 
 @pytest.fixture(scope="module")
 def section(bench):
-    plan = replace(bench.plan, clips=2, lengths=(16, 128), curve_cap=0.0)
+    plan = replace(bench.plan, clips=1, lengths=(16, 128), curve_cap=0.0)
     return length(Bench(bench.sides, bench.material, plan, bench.say))
 
 

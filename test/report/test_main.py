@@ -219,7 +219,8 @@ def test_ctrl_c_while_plots_are_drawn_says_where_the_numbers_are(tmp_path):
     run = tmp_path / "runs" / "one"
     with begun("--sections", "chunk size", "--out", tmp_path, "--name", "one") as process:
         try:
-            until(lambda: process.poll() is not None or (run / "plots").exists())
+            # It is written just before, and there is a second of drawing after it.
+            until(lambda: process.poll() is not None or (run / "results.csv").exists())
             process.send_signal(signal.SIGINT)
             said, errors = process.communicate(timeout=120)
         finally:
@@ -242,7 +243,7 @@ def test_the_next_run_links_to_an_interrupted_one_and_to_none_without_a_page(int
     shutil.copytree(folder / "runs" / "one", tmp_path / "runs" / "one")
     (tmp_path / "runs" / "killed").mkdir()
     shutil.copy(folder / "runs" / "one" / "results.json", tmp_path / "runs" / "killed")
-    assert main([*QUICK, "--sections", "chunk size", "--out", str(tmp_path), "--name", "next"]) == 0
+    assert main([*QUICK, "--sections", "memory", "--out", str(tmp_path), "--name", "next"]) == 0
     page, markdown = ((tmp_path / name).read_text() for name in ("index.html", "report.md"))
     assert 'href="runs/one/index.html"' in page and "(runs/one/report.md)" in markdown
     assert "runs/killed" not in page + markdown
@@ -254,15 +255,15 @@ def test_an_error_that_nobody_foresaw_shows_when_all_is_written(tmp_path, monkey
         raise ZeroDivisionError("by nothing")
 
     monkeypatch.setitem(_MAKERS, "fps", broken)
-    args = [*QUICK, "--sections", "chunk size", "fps", "memory", "--out", str(tmp_path), "--name", "one"]
+    args = [*QUICK, "--sections", "memory", "fps", "chunk size", "--out", str(tmp_path), "--name", "one"]
     with pytest.raises(ZeroDivisionError, match="by nothing"):
         main(args)
     assert str(tmp_path / "index.html") in capsys.readouterr().out
     for place in (tmp_path, tmp_path / "runs" / "one"):
         results = Results.load(place)
-        assert [(s.name, s.failed) for s in results.sections] == [("chunk size", False), ("fps", True)]
-        assert "ZeroDivisionError: by nothing. Not begun: memory." in (place / "index.html").read_text()
-        assert "ZeroDivisionError: by nothing. Not begun: memory." in (place / "report.md").read_text()
+        assert [(s.name, s.failed) for s in results.sections] == [("memory", False), ("fps", True)]
+        assert "ZeroDivisionError: by nothing. Not begun: chunk size." in (place / "index.html").read_text()
+        assert "ZeroDivisionError: by nothing. Not begun: chunk size." in (place / "report.md").read_text()
     assert results.log[-1] == "ended by ZeroDivisionError: by nothing"
 
 

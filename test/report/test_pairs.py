@@ -25,7 +25,7 @@ def test_whether_tokens_are_identical_is_said_of_footage_as_well(bench):
 
 
 def test_chunk_sizes_of_footage(bench):
-    sizes = (2, 3, 4, 8)
+    sizes = (2, 4, 8)
     section = pairs.real_chunks(replace(bench, plan=replace(bench.plan, chunk_frames=sizes)), BIKES)
     assert {p.x for p in section.of("per frame")} == set(sizes)
     assert "are best here" in section.findings[0]

@@ -158,7 +158,7 @@ def test_a_caller_that_dies_takes_nothing_with_it(start_node, robot, pictures, r
     publish(robot, pictures[:8])
     robot.settled(8)
     client = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("client.py")), "What?", "4000"], env=ros_env
+        [sys.executable, str(Path(__file__).with_name("client.py")), "What?", "2000"], env=ros_env
     )
     robot.spin_until(
         lambda: robot.statuses and robot.statuses[-1].questions_active == 1, 30, "the question is being answered"
