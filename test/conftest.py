@@ -1,14 +1,17 @@
-"""What tests of several folders share: real footage, and private ROS domains."""
+"""What tests of several folders share: real footage, a browser, and private ROS domains."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -26,6 +29,8 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 _LOG_LINES = 30
+
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # Domains above 101 use ports that Linux gives to outgoing connections.
 _DOMAINS = range(20, 100)
@@ -70,6 +75,21 @@ def footage() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+# No longer than a module: while it lasts, its event loop runs in this thread, and others could not.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if _CHROMIUM is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("playwright is not installed: pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        it = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield it
+        it.close()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from stream_vl_ros.report.findings import first_in_words, growth_in_words, sums_
 from stream_vl_ros.report.material import LONGEST
 from stream_vl_ros.report.points import INGEST, named
 from stream_vl_ros.report.results import Section
+from stream_vl_ros.report.words import under_cap
 
 WINDOWED = f"stream, last {LONGEST} frames"
 
@@ -47,10 +48,10 @@ def length(bench: Bench) -> Section:
         )
     section.findings += growth_in_words(section) + sums_in_words(section)
     if not alive:
-        given = f" with {plan.curve_cap:g} MiB for either side beyond what is held" if plan.curve_cap else ""
         ends = [max((p.x for p in section.of("first token", s)), default=0) for s in ("native", "stream")]
         section.findings.append(
-            f"Native inference ends at {ends[0]:g} frames here{given}; streaming went on to {ends[1]:g}."
+            f"Native inference ends at {ends[0]:g} frames here{under_cap(plan.curve_cap)}; "
+            f"streaming went on to {ends[1]:g}."
         )
     section.findings += _beyond_in_words(section)
     return section

@@ -12,7 +12,7 @@ from stream_vl_ros.errors import MemoryFullError, NativeOOMError, ReportError
 from stream_vl_ros.report.points import points
 from stream_vl_ros.report.results import Rung, Said, Section
 from stream_vl_ros.report.sides import Asked, Clip, Run, Sides
-from stream_vl_ros.report.words import answer
+from stream_vl_ros.report.words import answer, under_cap
 
 Say = Callable[[str], None]
 
@@ -169,11 +169,10 @@ def findings(outcome: Outcome, clip: Clip) -> list[str]:
         error = outcome.failures[first]
         also = "".join(f", {stride} ({frames[stride]})" for stride in sorted(alone)[1:])
         asked = f" and asked for {error.asked / MIB:.1f} MiB more" if error.asked is not None else ""
-        given = f" with {outcome.cap:g} MiB for either side beyond what is held" if outcome.cap else ""
         said.append(
-            f"{clip.source}: at stride {first} ({frames[first]} frames){also} only streaming ran{given}: "
-            f"at {first} it had taken {outcome.taken[first] / MIB:.1f} MiB at the most, native "
-            f"{(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
+            f"{clip.source}: at stride {first} ({frames[first]} frames){also} only streaming ran"
+            f"{under_cap(outcome.cap)}: at {first} it had taken {outcome.taken[first] / MIB:.1f} MiB at the most, "
+            f"native {(error.allocated - error.before) / MIB:.1f} MiB{asked}. Both ran at stride {outcome.fair} "
             f"({frames[outcome.fair]} frames)."
         )
     a, b = (statistics.median(r.first for r in runs) for runs in (stream, native))

@@ -23,6 +23,11 @@ def counted(count: float, what: str) -> str:
     return f"{count:g} {what}"
 
 
+def under_cap(cap: float) -> str:
+    """What both sides were given, behind what became of them; empty without a cap."""
+    return f" with {cap:g} MiB for either side beyond what is held" if cap else ""
+
+
 def number(value: float) -> str:
     """At least three digits, all of a whole number; `results.csv` has the rest."""
     if not math.isfinite(value):

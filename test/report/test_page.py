@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-
 import pytest
 from made_up import made_up
 
 from stream_vl_ros.report.results import Rung
 from stream_vl_ros.report.write import write
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LONG = "native inference ran out of memory, with a cap of 6000 MiB beyond that; it said: " + "a word " * 80
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed: pip install playwright")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        it = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield it
-        it.close()
 
 
 @pytest.fixture(scope="module")

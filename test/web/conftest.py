@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +13,6 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 from web_rig import LIMIT, ROOT, Rig
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="session")
@@ -36,21 +32,6 @@ def rig(web_domain_id: int, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     it = Rig(env, tmp_path_factory.mktemp("web"))
     yield it
     it.close()
-
-
-# No longer than a module: while it lasts, its event loop runs in this thread, and others could not.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed: pip install playwright")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        it = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield it
-        it.close()
 
 
 @pytest.fixture
